@@ -1,0 +1,167 @@
+"""Plan → the canonical bash script: the same plan, the same bytes.
+
+Nothing of the plan is ever interpreted by the shell: every word is quoted here, and `machinery.sh`, the part that all scripts
+share, only passes words on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from miniflow.durations import format_seconds
+from miniflow.plan import Plan, PlannedTask
+
+_SAFE_WORD = re.compile(r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+=:,./-]*")
+_KEYWORDS = frozenset(
+    "case coproc do done elif else esac fi for function if in select then time until while".split()
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
+
+# All about what stands in quotes and might have been meant otherwise; here it is data: dollar signs and tildes that do not
+# expand, backslashes before quotes, the quotes of other alphabets.
+_SHELLCHECK_EXCEPTIONS = ("SC1003", "SC1110", "SC1111", "SC1112", "SC2016", "SC2088")
+
+
+def render_script(plan: Plan) -> str:
+    """Return the script of a plan: readable from top to bottom, with the tasks first and what drives them after."""
+    pythons = _own_pythons(plan)
+    lines = [*_header(plan), *_settings(plan, pythons), "flow() {"]
+    for index in plan.order():
+        lines += _task(plan, plan.tasks[index], pythons)
+    lines += ["}", "", _machinery()]
+    return "\n".join(lines)
+
+
+def quote(word: str) -> str:
+    """Return a word that bash reads as exactly these characters, on one line."""
+    if _SAFE_WORD.fullmatch(word) and word not in _KEYWORDS:
+        return word
+    if _CONTROL.search(word):
+        return "$'" + re.sub(r"[\x00-\x1f\x7f\\']", lambda m: _ESCAPES.get(m[0]) or f"\\{ord(m[0]):03o}", word) + "'"
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def _default(variable: str, value: str, holder: str) -> str:
+    """Return a word that stands for the variable or, where it is unset or empty, for the value.
+
+    The value itself stands there, so that the line can be pasted into any shell; quotes and dollar signs inside of `"${:-}"`
+    mean other things to other shells, so a value with such characters is left in the variable `holder`.
+    """
+    return f'"${{{variable}:-{value if _SAFE_WORD.fullmatch(value) else f"${holder}"}}}"'
+
+
+@cache
+def _machinery() -> str:
+    return files("miniflow").joinpath("machinery.sh").read_text(encoding="utf-8")
+
+
+def _comment(text: str, indent: str = "# ") -> list[str]:
+    lines = []
+    for line in text.splitlines():
+        # A tab is harmless; other control characters could hide what follows from whoever reads the script.
+        shown = _CONTROL.sub(lambda m: m[0] if m[0] == "\t" else "\N{REPLACEMENT CHARACTER}", line).rstrip()
+        if shown.lstrip().startswith("shellcheck"):
+            shown = f'"{shown}"'  # else it would be a directive
+        lines.append((indent + shown).rstrip())
+    return lines
+
+
+def _header(plan: Plan) -> list[str]:
+    place = plan.place
+    version = f", version {plan.version}" if plan.version else ""
+    return [
+        "#!/usr/bin/env bash",
+        *_comment(f"Flow {plan.flow}{version}"),
+        *(["#", *_comment(plan.description, "#   ")] if plan.description.strip() else []),
+        "#",
+        "# Written by MiniFlow, whose `miniflow run` does the same. This script needs bash 4.3 or newer, coreutils and python3,",
+        "# and nothing of MiniFlow. It runs the tasks one after the other, and records what happens in a directory of its own",
+        "# below the output directory: events.jsonl (what happened), status/ (exit statuses), logs/ (what the tasks printed).",
+        "#",
+        "# Environment variables that change what it does, and what holds without them:",
+        *_comment(f"MINIFLOW_TASKS_DIR   the task scripts          {place.tasks_dir}", "#   "),
+        *_comment(f"MINIFLOW_OUTPUT_DIR  where it records          {place.output_dir}", "#   "),
+        *_comment(f"MINIFLOW_WORK_DIR    where the tasks run       {place.work_dir}", "#   "),
+        *_comment(f"MINIFLOW_PYTHON      runs the .py scripts      {place.python}, or python3 if that is not there", "#   "),
+        f"#   MINIFLOW_KEEP_GOING  1: after a failure, go on with what does not depend on it   {int(plan.keep_going)}",
+        "#   MINIFLOW_GRACE       seconds between SIGTERM and SIGKILL                         5",
+        "#",
+        "# It exits with 0 if every task that ran has succeeded, 1 if one failed, 2 if it cannot run at all, and after SIGINT,",
+        "# SIGTERM or SIGHUP by that signal.",
+        "#",
+        "# What stands in quotes here is data, whatever it looks like:",
+        f"# shellcheck disable={','.join(_SHELLCHECK_EXCEPTIONS)}",
+        "",
+    ]
+
+
+def _settings(plan: Plan, pythons: dict[str, str]) -> list[str]:
+    names = ",".join(json.dumps(name, ensure_ascii=False) for name in plan.params)
+    lines = [
+        f"mf_flow={quote(plan.flow)}",
+        f"mf_tasks={len(plan.tasks)}",
+        f"mf_tasks_dir={quote(plan.place.tasks_dir)}",
+        f"mf_output_dir={quote(plan.place.output_dir)}",
+        f"mf_work_dir={quote(plan.place.work_dir)}",
+        f"mf_python={quote(plan.place.python)}",
+        f"mf_keep_going={int(plan.keep_going)}",
+        f"mf_params={quote(plan.params_json)}",
+        f"mf_param_names={quote(names)}",
+        "",
+        "# The interpreters as planned; python3 where one is not there.",
+    ]
+    lines.append('if [[ ! ${MINIFLOW_PYTHON-} ]] && ! command -v "$mf_python" >/dev/null; then MINIFLOW_PYTHON=python3; fi')
+    for path, variable in pythons.items():
+        absolute = path.startswith("/") or "/" not in path
+        word = quote(path) if absolute else f'"${{MINIFLOW_WORK_DIR:-$mf_work_dir}}"/{quote(path)}'
+        lines.append(f"{variable}={word}")
+        lines.append(f'if ! command -v "${variable}" >/dev/null; then {variable}=python3; fi')
+    return [*lines, ""]
+
+
+def _own_pythons(plan: Plan) -> dict[str, str]:
+    """Return a variable's name for each interpreter that tasks name themselves."""
+    paths = dict.fromkeys(task.python for task in plan.tasks if task.python is not None)
+    return {path: f"mf_python_{number}" for number, path in enumerate(paths, 1)}
+
+
+def _task(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> list[str]:
+    upstream = [plan.tasks[index].id for index in task.upstream]
+    lines = [f"  # --- {task.id} {'-' * max(3, 100 - len(task.id))}", *_comment(task.description, "  # ")]
+    lines.append("  " + " ".join(["task", task.id, task.trigger_rule, *upstream]))
+    if task.cwd:
+        lines.append(f"  directory {quote(task.cwd)}")
+    if task.timeout_s is not None:
+        lines.append(f"  time_limit {format_seconds(task.timeout_s)}")
+    if task.retry_delays_s:
+        lines.append(f"  retry_after {' '.join(map(format_seconds, task.retry_delays_s))}")
+        if task.retry_on:
+            lines.append(f"  retry_on {' '.join(map(str, task.retry_on))}")
+    return [*lines, "  run " + " ".join(_command(plan, task, pythons)), ""]
+
+
+def _command(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> Sequence[str]:
+    script = f"{_default('MINIFLOW_TASKS_DIR', plan.place.tasks_dir, 'mf_tasks_dir')}/{quote(task.script)}"
+    program: list[str]
+    if task.script.endswith(".py") and task.python is None:
+        program = [_default("MINIFLOW_PYTHON", plan.place.python, "mf_python"), script]
+        first = plan.place.python
+    elif task.script.endswith(".py") and task.python is not None:
+        program = [_default(pythons[task.python], plan.python(task), pythons[task.python]), script]
+        first = plan.python(task)
+    elif task.script.endswith(".sh"):
+        program, first = ["bash", script], "bash"
+    else:
+        program, first = [script], f"{plan.place.tasks_dir}/{task.script}"
+    words = [*program, *map(quote, task.args)]
+    if not task.env:
+        return words
+    if "=" in first:
+        # `env` would take this program for one more variable.
+        words = ["bash", "-c", quote('exec "$0" "$@"'), *words]
+    return ["env", *(f"{name}={quote(value) if value else ''}" for name, value in task.env.items()), *words]

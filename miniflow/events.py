@@ -1,0 +1,381 @@
+"""What happens in a run, as frozen values: the public events and results.
+
+The names, keys and their order are a contract (`schema` 1): log pipelines read them. `Event.to_dict` is their one definition.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+SCHEMA = 1
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+LEVELS: Mapping[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+TaskState: TypeAlias = Literal["pending", "running", "retrying", "succeeded", "failed", "skipped", "cancelled"]
+RunState: TypeAlias = Literal["running", "succeeded", "failed", "cancelled"]
+Stream: TypeAlias = Literal["stdout", "stderr"]
+
+Reason: TypeAlias = Literal[
+    "exit", "signal", "timeout", "spawn", "lost",  # how an attempt ended
+    "upstream_failed", "upstream_skipped", "no_failure",  # why a task was skipped
+    "fail_fast", "stopped",  # why a task was cancelled
+]  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _second(epoch_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_s))
+
+
+def format_timestamp(at_ns: int) -> str:
+    """Return nanoseconds since 1970 as RFC 3339 in UTC, to the microsecond: `2026-11-23T09:36:12.041000Z`."""
+    seconds, rest = divmod(at_ns, 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run."""
+
+    at_ns: int
+    """Nanoseconds since 1970."""
+    flow: str
+    run_id: str
+
+    name: ClassVar[str]
+
+    @property
+    def timestamp(self) -> str:
+        """When it happened, RFC 3339 in UTC."""
+        return format_timestamp(self.at_ns)
+
+    @property
+    def level(self) -> Level:
+        """How much it matters."""
+        return "info"
+
+    @property
+    def message(self) -> str:
+        """A sentence for people; of output the line itself."""
+        raise NotImplementedError  # pragma: no cover  each event has its own
+
+    def details(self) -> dict[str, Any]:
+        """Return what this event has beyond the keys that all have, in its order."""
+        return {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as its JSON object, keys in the contract's order."""
+        return {
+            "timestamp": self.timestamp,
+            "level": self.level,
+            "event": self.name,
+            "message": self.message,
+            "flow": self.flow,
+            "run_id": self.run_id,
+            **self.details(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """The first event of a run."""
+
+    tasks: int
+    parallel: int
+    keep_going: bool
+    params: tuple[str, ...]
+    """Names alone: values may be secrets."""
+
+    name: ClassVar[str] = "run.started"
+
+    @property
+    def message(self) -> str:
+        return f"run {self.run_id} of {self.flow} started"
+
+    def details(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "tasks": self.tasks,
+            "parallel": self.parallel,
+            "keep_going": self.keep_going,
+            "params": self.params,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent(Event):
+    """Something that happened to a task."""
+
+    task_id: str
+
+    def details(self) -> dict[str, Any]:
+        return {"task_id": self.task_id}
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEvent(TaskEvent):
+    """Something that happened in an attempt of a task."""
+
+    attempt: int
+    """1 for the first."""
+
+    def details(self) -> dict[str, Any]:
+        return {"task_id": self.task_id, "attempt": self.attempt}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted(AttemptEvent):
+    """A process was started for an attempt."""
+
+    pid: int
+    argv: tuple[str, ...]
+
+    name: ClassVar[str] = "task.started"
+
+    @property
+    def message(self) -> str:
+        return f"{self.task_id} started" if self.attempt == 1 else f"{self.task_id} started, attempt {self.attempt}"
+
+    def details(self) -> dict[str, Any]:
+        return {**AttemptEvent.details(self), "pid": self.pid, "argv": self.argv}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutput(AttemptEvent):
+    """A line that a task printed."""
+
+    stream: Stream
+    line: str
+    """Without its end of line; bytes that are not UTF-8 as backslash escapes."""
+    partial: bool = False
+    """Part of a line longer than 64 KiB."""
+
+    name: ClassVar[str] = "task.output"
+
+    @property
+    def message(self) -> str:
+        return self.line
+
+    def details(self) -> dict[str, Any]:
+        details = {**AttemptEvent.details(self), "stream": self.stream}
+        if self.partial:
+            details["partial"] = True
+        return details
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRetrying(AttemptEvent):
+    """An attempt failed, and there will be another."""
+
+    delay_s: float
+    exit_status: int
+    reason: Reason
+    signal: str | None = None
+
+    name: ClassVar[str] = "task.retrying"
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    @property
+    def message(self) -> str:
+        return f"{self.task_id} {_how(self.exit_status, self.reason, self.signal)}; next attempt in {self.delay_s:g} s"
+
+    def details(self) -> dict[str, Any]:
+        return {
+            **AttemptEvent.details(self),
+            "delay_s": self.delay_s,
+            "exit_status": self.exit_status,
+            "reason": self.reason,
+            **({"signal": self.signal} if self.signal else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFinished(AttemptEvent):
+    """A task that ran has come to its end."""
+
+    state: TaskState
+    exit_status: int
+    reason: Reason
+    signal: str | None
+    error: str | None
+    """What the system said when the process could not be started or its status was lost."""
+    duration_s: float
+    """From the start of the first attempt, waits between attempts included."""
+    attempts: int
+
+    name: ClassVar[str] = "task.finished"
+
+    @property
+    def level(self) -> Level:
+        return {"succeeded": "info", "cancelled": "warning"}.get(self.state, "error")  # type: ignore[return-value]
+
+    @property
+    def message(self) -> str:
+        if self.state == "succeeded":
+            return f"{self.task_id} succeeded in {self.duration_s:.2f} s"
+        how = _how(self.exit_status, self.reason, self.signal)
+        if self.state == "cancelled":
+            return f"{self.task_id} was stopped; it {how}"
+        attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""
+        error = f": {self.error}" if self.error else ""
+        return f"{self.task_id} {how}{attempts}{error}"
+
+    def details(self) -> dict[str, Any]:
+        return {
+            **AttemptEvent.details(self),
+            "state": self.state,
+            "exit_status": self.exit_status,
+            "reason": self.reason,
+            **({"signal": self.signal} if self.signal else {}),
+            **({"error": self.error} if self.error else {}),
+            "duration_s": self.duration_s,
+            "attempts": self.attempts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSkipped(TaskEvent):
+    """A task will not run, as its trigger rule is false."""
+
+    reason: Reason
+
+    name: ClassVar[str] = "task.skipped"
+
+    @property
+    def level(self) -> Level:
+        return "info" if self.reason == "no_failure" else "warning"
+
+    @property
+    def message(self) -> str:
+        return f"{self.task_id} skipped: {_WHY[self.reason]}"
+
+    def details(self) -> dict[str, Any]:
+        return {**TaskEvent.details(self), "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelled(TaskEvent):
+    """A task will not run, as the run is being stopped or a task has failed."""
+
+    reason: Reason
+
+    name: ClassVar[str] = "task.cancelled"
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    @property
+    def message(self) -> str:
+        return f"{self.task_id} cancelled: {_WHY[self.reason]}"
+
+    def details(self) -> dict[str, Any]:
+        return {**TaskEvent.details(self), "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished(Event):
+    """The last event of a run."""
+
+    state: RunState
+    exit_status: int
+    duration_s: float
+    counts: Mapping[str, int]
+    """How many tasks ended in each state."""
+
+    name: ClassVar[str] = "run.finished"
+
+    @property
+    def level(self) -> Level:
+        return {"succeeded": "info", "cancelled": "warning"}.get(self.state, "error")  # type: ignore[return-value]
+
+    @property
+    def message(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
+        return f"run {self.run_id} of {self.flow} {self.state} in {self.duration_s:.2f} s: {counts}"
+
+    def details(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "exit_status": self.exit_status,
+            "duration_s": self.duration_s,
+            "counts": dict(self.counts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    """Lines that came in one read: what sinks get instead of one `TaskOutput` a line."""
+
+    template: TaskOutput
+    """All that the lines have in common, with an empty line."""
+    lines: tuple[str, ...]
+
+    def events(self) -> list[TaskOutput]:
+        """Return one event a line."""
+        t = self.template
+        return [
+            TaskOutput(t.at_ns, t.flow, t.run_id, t.task_id, t.attempt, t.stream, line, t.partial) for line in self.lines
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """How a task ended."""
+
+    id: str
+    state: TaskState
+    exit_status: int | None = None
+    """None if it never ran."""
+    reason: Reason | None = None
+    signal: str | None = None
+    attempts: int = 0
+    duration: float | None = None
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended."""
+
+    flow: str
+    run_id: str
+    run_dir: Path
+    state: RunState
+    exit_status: int | None
+    """0 succeeded, 1 failed, 130 cancelled; None while it runs."""
+    duration: float | None
+    """Seconds."""
+    tasks: Mapping[str, TaskResult]
+
+
+def _how(exit_status: int, reason: Reason, signal: str | None) -> str:
+    match reason:
+        case "signal":
+            return f"was killed by {signal}"
+        case "timeout":
+            return "took longer than its timeout"
+        case "spawn":
+            return "could not be started"
+        case "lost":
+            return "ended, but its exit status is lost"
+        case _:
+            return f"failed with exit status {exit_status}" if exit_status else "exited with 0"
+
+
+_WHY: Mapping[str, str] = {
+    "upstream_failed": "a task it depends on failed or was cancelled",
+    "upstream_skipped": "a task it depends on was skipped",
+    "no_failure": "no task it depends on has failed",
+    "fail_fast": "another task has failed",
+    "stopped": "the run was stopped",
+}

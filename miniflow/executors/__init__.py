@@ -1,0 +1,47 @@
+"""Ways to run an attempt of a task. An executor knows how to run one, and nothing of flows, schedules or logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from miniflow.events import Stream
+from miniflow.scheduler import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Everything an executor needs."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(repr=False)
+    """The whole environment."""
+    cwd: str
+    timeout_s: float | None
+    grace_s: float
+    """Between asking a process to end and killing it."""
+
+
+class Observer(Protocol):
+    """What an executor tells while an attempt runs."""
+
+    def started(self, pid: int) -> None:
+        """The process is there."""
+
+    async def output(self, stream: Stream, data: bytes) -> None:
+        """The task has printed. Returns when there is room for more; the data counts as taken even if it is cancelled."""
+
+    def ended(self, outcome: Outcome) -> None:
+        """The attempt is over, and nothing of it is left."""
+
+
+class Executor(Protocol):
+    """One way to run attempts; used for any number of them at once."""
+
+    async def run(self, attempt: Attempt, observer: Observer) -> None:
+        """Run one attempt to its end, and tell `observer.ended` last, exactly once.
+
+        When cancelled: stop all that it started, tell `observer.ended`, then let the cancellation go on.
+        An attempt that cannot be started is an outcome, not an exception.
+        """

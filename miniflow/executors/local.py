@@ -1,0 +1,297 @@
+"""Runs attempts as processes of this machine, each the leader of a session of its own.
+
+One coroutine an attempt, and none a stream: an epoll (or kqueue) object of the attempt's own watches both pipes and the process,
+and the event loop watches that. The process is awaited by a pidfd and reaped by `waitid`: `Popen.wait` and `Popen.poll` say 0
+when somebody else has reaped the child, which would turn a failure into a success.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+
+import anyio
+import anyio.lowlevel
+
+from miniflow.errors import InternalError
+from miniflow.events import Stream
+from miniflow.executors import Attempt, Observer
+from miniflow.scheduler import Outcome
+
+READ_BYTES = 64 * 1024  # as much as a pipe holds
+STRAGGLER_GRACE_S = 1.0
+"""How long a task's end waits for processes it has left behind that hold its pipes."""
+KILL_WAIT_S = 10.0
+"""How long to wait for a process that was killed; one in an uninterruptible system call may stay."""
+
+
+class LocalExecutor:
+    """Runs each attempt as a subprocess."""
+
+    async def run(self, attempt: Attempt, observer: Observer) -> None:
+        """See `Executor.run`."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        selector: selectors.BaseSelector | None = None
+        try:
+            selector = selectors.DefaultSelector()
+            popen = _spawn(attempt)
+        except OSError as error:
+            if selector is not None:
+                selector.close()
+            observer.ended(_not_started(error))
+            return
+        # From here to the `try` nothing is awaited: a process is never without somebody who ends it.
+        process = _Process(popen, selector, observer)
+        try:
+            observer.started(popen.pid)
+            with anyio.move_on_after(attempt.timeout_s) as scope:
+                await process.wait_exit()
+            if scope.cancelled_caught and not process.is_gone():
+                process.ended_by = "timeout"
+                await process.stop(attempt.grace_s)
+            await process.finish()
+        except BaseException:  # cancelled, or the record cannot be written: the process must not outlive us
+            if not process.is_gone():
+                process.ended_by = process.ended_by or "stop"
+                await process.stop(attempt.grace_s)
+            await process.finish()
+            raise
+        finally:
+            observer.ended(process.close())
+
+
+def _spawn(attempt: Attempt) -> subprocess.Popen[bytes]:
+    """Start the process.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+
+    def start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603  running what the flow says is what this is for
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=attempt.cwd,
+            env=attempt.env,
+            start_new_session=True,
+        )
+
+    try:
+        return start(attempt.argv)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        # An executable text without "#!": a shell runs it, for every shell and for execvp(3), hence for the bash script.
+        return start(["/bin/sh", *attempt.argv])
+
+
+def _not_started(error: OSError) -> Outcome:
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return Outcome(127 if missing else 126, "spawn", error=what)
+
+
+def _exit_descriptor(pid: int) -> int:
+    """Return a descriptor that becomes readable when the child has ended, and does not reap it."""
+    if hasattr(os, "pidfd_open"):
+        try:
+            return os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # an old kernel, or a sandbox
+                raise
+    read_end, write_end = os.pipe()
+
+    def wait() -> None:
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # reaped by somebody else: it has ended all the same
+        finally:
+            os.close(write_end)
+
+    threading.Thread(target=wait, name=f"wait for {pid}", daemon=True).start()
+    return read_end
+
+
+class _Process:
+    """A running process, its pipes, and the group it leads."""
+
+    def __init__(
+        self, popen: subprocess.Popen[bytes], selector: selectors.BaseSelector, observer: Observer
+    ) -> None:
+        assert popen.stdout is not None
+        assert popen.stderr is not None
+        self._popen = popen
+        self._selector = selector
+        self._observer = observer
+        self._observer_works = True
+        self.has_exited = False
+        self.ended_by: str | None = None
+        """`timeout` or `stop` if the process was asked to end, and why."""
+        self._pipes: dict[int, Stream] = {}
+        streams: tuple[tuple[Stream, int], ...] = (
+            ("stdout", popen.stdout.fileno()),
+            ("stderr", popen.stderr.fileno()),
+        )
+        for stream, descriptor in streams:
+            os.set_blocking(descriptor, False)
+            self._selector.register(descriptor, selectors.EVENT_READ)
+            self._pipes[descriptor] = stream
+        try:
+            self._exit_fd: int | None = _exit_descriptor(popen.pid)
+            self._selector.register(self._exit_fd, selectors.EVENT_READ)
+        except OSError:
+            # No descriptor left, or reaped by somebody else already. What can't be watched can't be run.
+            self._exit_fd = None
+
+    async def wait_exit(self) -> None:
+        """Pass output on until the process has ended."""
+        if self._exit_fd is None:
+            self.ended_by = "unwatched"
+            await self.stop(0)
+        while not self.has_exited:
+            await anyio.wait_readable(self._selector_fd())
+            await self._pump()
+
+    async def stop(self, grace_s: float) -> None:
+        """End the process and its group: SIGTERM, and SIGKILL after the grace period. Never cancelled."""
+        with anyio.CancelScope(shield=True):
+            self._signal_group(signal.SIGTERM)
+            self._signal_group(signal.SIGCONT)  # a stopped process hears SIGTERM once it goes on
+            with anyio.move_on_after(grace_s):
+                await self._pump_until_exit()
+            if not self.has_exited:
+                self._signal_group(signal.SIGKILL)
+                with anyio.move_on_after(KILL_WAIT_S):
+                    await self._pump_until_exit()
+
+    async def finish(self) -> None:
+        """Pass on what is left in the pipes, and end what the process has left behind in its group. Never cancelled."""
+        with anyio.CancelScope(shield=True):
+            await self._drain()
+            # The process is a zombie until `close` reaps it, so its id is nobody else's.
+            self._signal_group(signal.SIGTERM)
+            self._signal_group(signal.SIGCONT)
+            if self._pipes:  # somebody holds them still
+                with anyio.move_on_after(STRAGGLER_GRACE_S):
+                    while self._pipes:
+                        await anyio.wait_readable(self._selector_fd())
+                        await self._pump()
+                await self._drain()
+            self._signal_group(signal.SIGKILL)
+
+    def close(self) -> Outcome:
+        """Reap the process and let go of everything; return how it ended."""
+        outcome = self._reap()
+        self._selector.close()
+        if self._exit_fd is not None:
+            os.close(self._exit_fd)
+        assert self._popen.stdout is not None
+        assert self._popen.stderr is not None
+        self._popen.stdout.close()
+        self._popen.stderr.close()
+        return outcome
+
+    def _selector_fd(self) -> int:
+        fileno = getattr(self._selector, "fileno", None)
+        if fileno is None:
+            raise InternalError("this platform has neither epoll nor kqueue")
+        descriptor: int = fileno()
+        return descriptor
+
+    async def _pump_until_exit(self) -> None:
+        while not self.has_exited:
+            if self._exit_fd is None:
+                await anyio.sleep(0.01)
+                self.is_gone()
+            else:
+                await anyio.wait_readable(self._selector_fd())
+                await self._pump()
+
+    async def _pump(self) -> None:
+        """Handle what is ready now: at most one read a pipe."""
+        for key, _ in self._selector.select(0):
+            if key.fd == self._exit_fd:
+                self.has_exited = True
+                self._selector.unregister(key.fd)
+            else:
+                await self._read(key.fd)
+
+    async def _read(self, descriptor: int) -> bool:
+        """Pass on one read of a pipe; return whether there may be more at once."""
+        try:
+            data = os.read(descriptor, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._selector.unregister(descriptor)
+            del self._pipes[descriptor]
+            return False
+        if self._observer_works:
+            try:
+                await self._observer.output(self._pipes[descriptor], data)
+            except Exception:
+                # Nobody can record it any more. Read on, without telling, so that the process is not stuck in a write.
+                self._observer_works = False
+                raise
+        return True
+
+    async def _drain(self) -> None:
+        """Pass on what is in the pipes now, without waiting for more; a writer that never pauses gets a second."""
+        with anyio.move_on_after(STRAGGLER_GRACE_S):
+            for descriptor in list(self._pipes):
+                while descriptor in self._pipes and await self._read(descriptor):
+                    await anyio.lowlevel.checkpoint()
+
+    def is_gone(self) -> bool:
+        """Look whether the process has ended, whatever has been noticed so far."""
+        try:
+            self.has_exited = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            self.has_exited = True
+        return self.has_exited
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        try:
+            # Somebody else may have reaped the child; then its id may be anybody's, and must not be signalled.
+            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            os.killpg(self._popen.pid, number)
+        except (ChildProcessError, ProcessLookupError, PermissionError):
+            # Nobody is left; or, on a system other than Linux, only a zombie.
+            return
+
+    def _reap(self) -> Outcome:
+        try:
+            info = os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            info = None
+        if info is None:
+            error = "somebody else reaped the process" if self.has_exited else "the process cannot be killed"
+            self._popen.returncode = -1  # or Popen would look for the child when it is deleted
+            return Outcome(1, "lost", error=error, stopped=self.ended_by == "stop")
+        self._popen.returncode = info.si_status
+        if self.ended_by == "unwatched":
+            return Outcome(126, "spawn", error="no descriptor is left to watch the process with")
+        if self.ended_by == "timeout":
+            return Outcome(124, "timeout")
+        stopped = self.ended_by == "stop"
+        if info.si_code == os.CLD_EXITED:
+            # Whoever exits with 0 because it was asked to end has not done its work.
+            return Outcome(info.si_status or (143 if stopped else 0), stopped=stopped)
+        name = _signal_name(info.si_status)
+        return Outcome(128 + info.si_status, "signal", name, stopped=stopped)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"  # a real-time signal

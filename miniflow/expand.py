@@ -1,0 +1,182 @@
+"""Parameters and placeholders: what a flow's args, env and cwd become for one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from miniflow import jsontext
+from miniflow.errors import FlowError, ParamsError
+from miniflow.jsontext import Found, Path
+from miniflow.model import Flow, Json, Scalar, Task
+from miniflow.parse import article, describe, fits
+from miniflow.placeholders import PlaceholderError, expand, scalar_text
+from miniflow.suggest import did_you_mean, quoted
+
+MAX_ARGUMENT_BYTES = 128 * 1024
+"""One argument or `NAME=value` of this size or more, its final NUL included, is refused by Linux (MAX_ARG_STRLEN)."""
+
+
+def parse_params(text: bytes | str, origin: str) -> dict[str, Any]:
+    """Return the parameters of a JSON text.
+
+    Args:
+        text: A JSON object.
+        origin: Where it is from, for messages: `--params`, a file's name.
+
+    Raises:
+        ParamsError: It is no JSON object.
+    """
+    try:
+        value = jsontext.decode(text, origin)[1]
+    except FlowError as error:
+        raise ParamsError(str(error)) from None
+    if not isinstance(value, dict):
+        raise ParamsError(f'{origin}: parameters are a JSON object like {{"date": "2023-01-01"}}, not {describe(value)}')
+    return value
+
+
+def resolve_params(flow: Flow, given: Mapping[str, Any] | None) -> dict[str, Json]:
+    """Return the parameters of a run: the flow's defaults, overridden by what is given, in the flow's order.
+
+    Raises:
+        ParamsError: An undeclared, missing or wrongly typed one (each is named), or nothing that JSON can hold.
+    """
+    try:
+        values = parse_params(json.dumps(dict(given or {}), allow_nan=False), "params")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ParamsError(f"params: nothing that JSON can hold: {error}") from None
+    if jsontext.is_too_deep(values):
+        raise ParamsError(f"params: nested deeper than {jsontext.MAX_DEPTH} levels")
+    if not flow.params:
+        return values
+    problems = []
+    for name in values:
+        if name not in flow.params:
+            hint = did_you_mean(name, flow.params) or f"; it declares {', '.join(flow.params)}"
+            problems.append(f'params: flow "{flow.name}" declares no parameter {quoted(name)}{hint}')
+    for name, param in flow.params.items():
+        if name not in values:
+            if param.required:
+                what = f" ({param.description})" if param.description else ""
+                problems.append(f"params: {quoted(name)} is required{what}")
+            continue
+        value = values[name]
+        optional_null = value is None and param.default is None and not param.required
+        if param.type and not optional_null and not fits(value, param.type):
+            problems.append(f"params: {quoted(name)} must be {article(param.type)}, not {describe(value)}")
+    if problems:
+        raise ParamsError("\n".join(problems))
+    return {name: values.get(name, param.default) for name, param in flow.params.items()}
+
+
+class Expander:
+    """Expands the strings of a flow's tasks; collects what is wrong with them in `problems`."""
+
+    def __init__(self, flow: Flow, params: Mapping[str, Json]) -> None:
+        self.problems: list[Found] = []
+        self._flow = flow
+        self._params = params
+        self._plain_flow_env: dict[str, str] | None = None
+        if not any(isinstance(value, str) and "{{" in value for value in flow.env.values()):
+            self._plain_flow_env = {name: self._variable(name, value, ("env", name), "") for name, value in flow.env.items()}
+
+    def args(self, task: Task, at: Path) -> tuple[str, ...]:
+        """Return the arguments of a task's script."""
+        if not task.args:
+            return ()
+        items = self._options(task, at) if isinstance(task.args, Mapping) else self._arguments(task, at)
+        result = []
+        for path, argument in items:
+            self._check_size(argument, path)
+            result.append(argument)
+        return tuple(result)
+
+    def env(self, task: Task, at: Path) -> dict[str, str]:
+        """Return what a task's environment has beyond its caller's: the flow's variables, then the task's own."""
+        shared = self._plain_flow_env
+        if shared is None:
+            shared = {
+                name: self._variable(name, value, ("env", name), task.id) for name, value in self._flow.env.items()
+            }
+        if not task.env:
+            return shared
+        own = {name: self._variable(name, value, (*at, name), task.id) for name, value in task.env.items()}
+        return {**shared, **own}
+
+    def cwd(self, task: Task, at: Path) -> str | None:
+        """Return a task's working directory, as the flow names it."""
+        if task.cwd is None or "{{" not in task.cwd:
+            return task.cwd
+        value = self._value(task.cwd, at, task.id)
+        if isinstance(value, str) and value:
+            return value
+        self.problems.append(Found(at, f"must become the path of a directory, not {describe(value)}"))
+        return None
+
+    def _arguments(self, task: Task, at: Path) -> Iterator[tuple[Path, str]]:
+        assert not isinstance(task.args, Mapping)
+        for index, item in enumerate(task.args):
+            path = (*at, index)
+            value = self._value(item, path, task.id)
+            if value is None or isinstance(value, (list, tuple, Mapping)):
+                self.problems.append(Found(path, f"an argument is a string, a number or a boolean, not {describe(value)}"))
+            else:
+                yield path, scalar_text(value)
+
+    def _options(self, task: Task, at: Path) -> Iterator[tuple[Path, str]]:
+        assert isinstance(task.args, Mapping)
+        for name, item in task.args.items():
+            path: Path = (*at, name)
+            option = f"-{name}" if len(name) == 1 else f"--{name}"
+            if isinstance(item, (list, tuple)):
+                values: list[tuple[Path, Json]] = []
+                for index, element in enumerate(item):
+                    values.append(((*path, index), self._value(element, (*path, index), task.id)))
+            else:
+                value = self._value(item, path, task.id)
+                # A placeholder alone may stand for an array: then the option is repeated.
+                values = [(path, v) for v in value] if isinstance(value, (list, tuple)) else [(path, value)]
+            for where, value in values:
+                if value is None or value is False:
+                    continue
+                if value is True:
+                    yield where, option
+                elif isinstance(value, (list, tuple, Mapping)):
+                    message = f"an option's value is a string, a number, a boolean or null, not {describe(value)}"
+                    self.problems.append(Found(where, message))
+                else:
+                    text = scalar_text(value)
+                    if not text.startswith("-"):
+                        yield where, option
+                        yield where, text
+                    else:
+                        # getopt, argparse and click all take a value that is glued to a one-letter option.
+                        yield where, f"{option}{text}" if len(name) == 1 else f"{option}={text}"
+
+    def _variable(self, name: str, value: Scalar, at: Path, task_id: str) -> str:
+        expanded = self._value(value, at, task_id)
+        if expanded is None or isinstance(expanded, (list, tuple, Mapping)):
+            self.problems.append(
+                Found(at, f"a variable is a string, a number or a boolean, not {describe(expanded)}")
+            )
+            return ""
+        text = scalar_text(expanded)
+        self._check_size(f"{name}={text}", at)
+        return text
+
+    def _value(self, value: Json, at: Path, task_id: str) -> Json:
+        if not isinstance(value, str) or "{{" not in value:
+            return value
+        try:
+            return expand(value, self._params, self._flow.name, task_id)
+        except PlaceholderError as error:
+            self.problems.append(Found(at, str(error)))
+            return ""
+
+    def _check_size(self, text: str, at: Path) -> None:
+        if len(text) * 4 >= MAX_ARGUMENT_BYTES and len(text.encode()) + 1 > MAX_ARGUMENT_BYTES:
+            self.problems.append(
+                Found(at, f"{len(text.encode())} bytes; the kernel takes less than {MAX_ARGUMENT_BYTES}; pass a file instead")
+            )

@@ -1,0 +1,59 @@
+"""Order and cycles of a graph given as, for each task, the indices of its upstream tasks."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+
+def downstream_of(upstream: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return for each task the tasks that depend on it, in ascending order."""
+    downstream: list[list[int]] = [[] for _ in upstream]
+    for task, needed in enumerate(upstream):
+        for other in needed:
+            downstream[other].append(task)
+    return downstream
+
+
+def topological_order(upstream: Sequence[Sequence[int]]) -> list[int]:
+    """Return all tasks so that each stands after its upstream; among those that could be next, the lowest index.
+
+    With a cycle, the tasks on it and after it are missing.
+
+    Source: A. B. Kahn, "Topological sorting of large networks", CACM 5 (1962), with a heap as its set of candidates.
+    """
+    waiting_for = [len(needed) for needed in upstream]
+    downstream = downstream_of(upstream)
+    ready = [task for task, count in enumerate(waiting_for) if count == 0]  # ascending, hence a heap
+    order = []
+    while ready:
+        task = heapq.heappop(ready)
+        order.append(task)
+        for other in downstream[task]:
+            waiting_for[other] -= 1
+            if waiting_for[other] == 0:
+                heapq.heappush(ready, other)
+    return order
+
+
+def find_cycles(upstream: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return cycles that have no task in common: at least one unless the graph is acyclic.
+
+    Each cycle is a list in which every task depends on the next one, and the last on the first.
+    """
+    ordered = set(topological_order(upstream))
+    # Each task left has an upstream task that is left: walking up must come back to where it has been.
+    done: set[int] = set(ordered)
+    cycles = []
+    for start in range(len(upstream)):
+        position: dict[int, int] = {}
+        walk: list[int] = []
+        task: int | None = start
+        while task is not None and task not in done and task not in position:
+            position[task] = len(walk)
+            walk.append(task)
+            task = next((other for other in upstream[task] if other not in ordered), None)
+        if task is not None and task in position:
+            cycles.append(walk[position[task] :])
+        done.update(walk)
+    return cycles

@@ -1,0 +1,122 @@
+"""The flows directory and the tasks directory: which flows there are, and whether their scripts are in order."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from miniflow.errors import FlowError, Problem, UnknownFlowError
+from miniflow.model import Flow
+from miniflow.parse import parse_flow
+from miniflow.suggest import did_you_mean, quoted
+
+MAX_FLOW_BYTES = 1024 * 1024 * 1024
+
+
+def flow_files(flows_dir: Path) -> list[Path]:
+    """Return the flow files of a directory, by name.
+
+    Raises:
+        FlowError: The directory cannot be read.
+    """
+    try:
+        names = sorted(entry.name for entry in os.scandir(flows_dir) if entry.name.endswith(".json"))
+    except FileNotFoundError:
+        raise FlowError([Problem(f"no such directory; set it with --flows-dir", file=str(flows_dir))]) from None
+    except OSError as error:
+        raise FlowError([Problem(f"cannot read the flows directory: {error.strerror}", file=str(flows_dir))]) from None
+    return [flows_dir / name for name in names if not name.startswith(".")]
+
+
+def load_flow_file(path: Path, tasks_dir: Path | None) -> Flow:
+    """Return the flow of a file, its scripts looked for in the tasks directory (unless that is None).
+
+    Raises:
+        FlowError: With every problem found.
+    """
+    return parse_flow(_read(path), str(path), script_check(tasks_dir) if tasks_dir is not None else None)
+
+
+def find_flow_file(name: str, flows_dir: Path) -> Path:
+    """Return the file of a flow: `name` is a path, the name of a file in the flows directory, or the name of a flow in it.
+
+    Raises:
+        UnknownFlowError: There is none.
+        FlowError: There is more than one.
+    """
+    if "/" in name or name.endswith(".json"):
+        path = Path(name)
+        if path.exists():
+            return path
+        if "/" in name or not (flows_dir / name).exists():
+            raise UnknownFlowError([Problem("no such file", file=name)])
+        return flows_dir / name
+    files = flow_files(flows_dir)
+    names = {path: flow_name(path) for path in files}
+    # Usually a flow has its file's name. Where the two differ, either will do, as long as it says one flow.
+    found = [path for path in files if names[path] == name]
+    found = found or [path for path in files if path.stem == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        both = " and ".join(str(path) for path in found)
+        raise FlowError([Problem(f"two files hold a flow named {quoted(name)}: {both}; say which by its path")])
+    known = sorted({*names.values(), *(path.stem for path in files)})
+    hint = did_you_mean(name, known)
+    if not hint:
+        hint = f"; there are {', '.join(known[:20])}" if known else "; the directory holds no flow"
+    raise UnknownFlowError([Problem(f"no flow {quoted(name)} in {flows_dir}{hint}")])
+
+
+def flow_name(path: Path) -> str:
+    """Return the name a flow file gives its flow; the file's own name where it cannot be read as one."""
+    try:
+        return load_flow_file(path, None).name
+    except FlowError:
+        return path.stem
+
+
+def script_check(tasks_dir: Path) -> Callable[[str], str | None]:
+    """Return a function that says what is wrong with a script, or None."""
+    root = os.path.realpath(tasks_dir)
+
+    def check(script: str) -> str | None:
+        path = os.path.realpath(os.path.join(root, script))
+        if not os.path.isdir(root):
+            return f"the tasks directory {quoted(str(tasks_dir))} is not there; set it with --tasks-dir"
+        if os.path.commonpath([root, path]) != root:
+            return f"{quoted(script)} is a link to outside the tasks directory"
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):
+            hint = did_you_mean(script, [*_scripts(root)])
+            return f"no script {quoted(script)} in {tasks_dir}{hint}"
+        if not stat.S_ISREG(mode):
+            return f"{quoted(script)} is no file"
+        if not os.access(path, os.R_OK):
+            return f"{quoted(script)} cannot be read"
+        if not script.endswith((".py", ".sh")) and not os.access(path, os.X_OK):
+            return f"{quoted(script)} is neither .py nor .sh, and not executable; chmod +x it"
+        return None
+
+    return check
+
+
+def _scripts(root: str) -> Iterator[str]:
+    for folder, _, names in os.walk(root):
+        for name in names[:1000]:
+            yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        # Not a FIFO or a device: they would wait, or never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FlowError([Problem("is no file", file=str(path))])
+        if path.stat().st_size > MAX_FLOW_BYTES:
+            raise FlowError([Problem("is larger than 1 GiB", file=str(path))])
+        return path.read_bytes()
+    except OSError as error:
+        raise FlowError([Problem(f"cannot be read: {error.strerror}", file=str(path))]) from None

@@ -1,0 +1,75 @@
+"""Bytes as they come out of a pipe → lines of text."""
+
+from __future__ import annotations
+
+MAX_LINE_BYTES = 64 * 1024
+
+
+class LineSplitter:
+    """Cuts the output of one stream into lines, in memory bounded by MAX_LINE_BYTES and what is fed at once.
+
+    Bytes that are not UTF-8 become backslash escapes (`\\xff`). A longer line comes in parts of at most MAX_LINE_BYTES.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""  # of the line that has no end yet
+        self._in_long_line = False
+
+    def feed(self, data: bytes) -> list[tuple[tuple[str, ...], bool]]:
+        """Return the lines that are complete now, in order, as groups: the lines, and whether they are parts of a long one."""
+        data = self._rest + data if self._rest else data
+        end = data.rfind(b"\n") + 1
+        whole, self._rest = data[:end], data[end:]
+        groups = self._split(whole) if whole else []
+        if len(self._rest) > MAX_LINE_BYTES:
+            parts, self._rest = _cut(self._rest)
+            self._in_long_line = True
+            groups.append((parts, True))
+        return groups
+
+    def end(self) -> list[tuple[tuple[str, ...], bool]]:
+        """Return what is left when the stream has ended: a last line without its end."""
+        rest, self._rest = self._rest, b""
+        long, self._in_long_line = self._in_long_line, False
+        return [((_decode(rest),), long)] if rest else []
+
+    def _split(self, whole: bytes) -> list[tuple[tuple[str, ...], bool]]:
+        groups: list[tuple[tuple[str, ...], bool]] = []
+        if self._in_long_line:
+            # The end of a line whose beginning was given out; it may be empty, and says all the same where the line ends.
+            end = whole.index(b"\n")
+            groups.append((_parts(whole[:end]), True))
+            whole = whole[end + 1 :]
+            self._in_long_line = False
+        if len(whole) > MAX_LINE_BYTES and max(map(len, whole.split(b"\n"))) > MAX_LINE_BYTES:
+            for line in whole[:-1].split(b"\n"):
+                long = len(line) > MAX_LINE_BYTES
+                groups.append((_parts(line) if long else (_decode(line),), long))
+        elif whole:
+            groups.append((tuple(_decode(whole[:-1]).split("\n")), False))
+        return groups
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _parts(line: bytes) -> tuple[str, ...]:
+    parts, rest = _cut(line)
+    return (*parts, _decode(rest))
+
+
+def _cut(line: bytes) -> tuple[tuple[str, ...], bytes]:
+    """Return parts of at most MAX_LINE_BYTES, and a rest that is not longer; no character is cut in two."""
+    parts = []
+    start = 0
+    while len(line) - start > MAX_LINE_BYTES:
+        end = start + MAX_LINE_BYTES
+        back = end
+        while back > end - 4 and line[back] & 0b1100_0000 == 0b1000_0000:  # in the midst of a character
+            back -= 1
+        if line[back] & 0b1100_0000 == 0b1100_0000:
+            end = back
+        parts.append(_decode(line[start:end]))
+        start = end
+    return tuple(parts), line[start:]

@@ -1,0 +1,92 @@
+"""The flow as its author wrote it: frozen values, checked once where they enter.
+
+`Flow.from_mapping` (in `miniflow.parse`, bound here lazily) is not needed to build one in Python: `Flow(name=..., tasks=(...))`
+is checked by the same rules when it is planned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+TriggerRule: TypeAlias = Literal["all_success", "all_done", "one_failed"]
+TRIGGER_RULES: tuple[TriggerRule, ...] = ("all_success", "all_done", "one_failed")
+
+ParamType: TypeAlias = Literal["string", "integer", "number", "boolean", "array", "object"]
+
+Scalar: TypeAlias = str | int | float | bool | None
+Json: TypeAlias = Scalar | Sequence["Json"] | Mapping[str, "Json"]
+Args: TypeAlias = Sequence[Scalar] | Mapping[str, Scalar | Sequence[Scalar]]
+"""An array: each element one argument. A mapping: options, in its order."""
+
+MAX_ID_LENGTH = 200
+ID_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """When a failed task is tried again. Times in seconds."""
+
+    max: int = 0
+    """How many times after the first attempt."""
+    delay: float = 0
+    """Before the first retry."""
+    backoff: float = 1
+    """Each further delay is the one before, times this."""
+    max_delay: float | None = None
+    on_exit_codes: tuple[int, ...] = ()
+    """Retry after these exit statuses alone; empty: after any failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A declared parameter of a flow."""
+
+    type: ParamType | None = None
+    default: Json = None
+    description: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One script to run, and when."""
+
+    id: str
+    script: str
+    """Relative to the tasks directory."""
+    description: str = ""
+    depends_on: Sequence[str] = ()
+    args: Args = ()
+    env: Mapping[str, Scalar] = field(default_factory=dict, repr=False)  # may hold secrets, and people paste reprs
+    cwd: str | None = None
+    """Relative to where MiniFlow was called."""
+    python: str | None = None
+    retries: Retries = Retries()
+    timeout: float | None = None
+    """Seconds for one attempt."""
+    trigger_rule: TriggerRule = "all_success"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Tasks with dependencies, and what they share."""
+
+    name: str
+    tasks: Sequence[Task]
+    description: str = ""
+    version: str = ""
+    params: Mapping[str, Param] = field(default_factory=dict)
+    env: Mapping[str, Scalar] = field(default_factory=dict, repr=False)
+    python: str | None = None
+    source: Source | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text a flow was read from, kept so that an error found later can name line and column."""
+
+    file: str
+    text: str = field(repr=False)

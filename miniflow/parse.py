@@ -1,0 +1,559 @@
+"""JSON text → Flow. Pure, but for the question whether a script is there, which the caller answers.
+
+All problems of a flow are collected and reported together. A flow given as a mapping or built in Python goes through its JSON
+text as well: one set of rules, whatever the way in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args
+
+from miniflow import jsontext
+from miniflow.durations import parse_duration
+from miniflow.errors import FlowError, Problem
+from miniflow.graph import find_cycles
+from miniflow.jsontext import Found, Path
+from miniflow.model import (
+    ID_PATTERN,
+    MAX_ID_LENGTH,
+    TRIGGER_RULES,
+    Args,
+    Flow,
+    Json,
+    Param,
+    ParamType,
+    Retries,
+    Scalar,
+    Source,
+    Task,
+)
+from miniflow.placeholders import placeholder_problems
+from miniflow.suggest import did_you_mean, quoted
+
+ScriptCheck = Callable[[str], str | None]
+"""Says what is wrong with a script (`"no such file ..."`), or None."""
+
+TASK_VARIABLES = (
+    "MINIFLOW_FLOW", "MINIFLOW_RUN_ID", "MINIFLOW_TASK_ID", "MINIFLOW_ATTEMPT", "MINIFLOW_PARAMS", "MINIFLOW_RUN_DIR",
+)  # fmt: skip
+"""What every task gets in its environment, and no flow may set."""
+
+MAX_RETRIES = 1000
+
+_FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "python", "tasks")
+_TASK_FIELDS = (
+    "id", "script", "description", "depends_on", "args", "env", "cwd", "python", "retries", "timeout", "trigger_rule",
+)  # fmt: skip
+_PARAM_FIELDS = ("type", "default", "description", "required")
+_RETRIES_FIELDS = ("max", "delay", "backoff", "max_delay", "on_exit_codes")
+_PARAM_TYPES: tuple[ParamType, ...] = get_args(ParamType)
+
+
+def parse_flow(data: bytes | str, file: str | None = None, check_script: ScriptCheck | None = None) -> Flow:
+    """Return the flow of a JSON text.
+
+    Args:
+        data: The content of a flow file.
+        file: Its name, for messages.
+        check_script: Asked once for each different script.
+
+    Raises:
+        FlowError: With every problem found, each with its line and column.
+    """
+    text, value = jsontext.decode(data, file)
+    reader = _Reader(check_script)
+    flow = reader.flow(value, Source(file or "<flow>", text))
+    if reader.problems or flow is None:
+        raise FlowError(jsontext.located(reader.problems, text, file))
+    return flow
+
+
+def flow_from_mapping(mapping: Mapping[str, Any], check_script: ScriptCheck | None = None) -> Flow:
+    """Return the flow of a mapping that has the form of a flow file.
+
+    Raises:
+        FlowError: With every problem found; they have paths, but no lines.
+    """
+    try:
+        text = json.dumps(mapping, allow_nan=False, default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FlowError([Problem(f"the flow is nothing that JSON can hold: {error}")]) from None
+    try:
+        value = jsontext.decode(text)[1]
+    except FlowError as error:
+        raise FlowError(Problem(problem.message, problem.path) for problem in error.problems) from None
+    reader = _Reader(check_script)
+    flow = reader.flow(value, None)
+    if reader.problems or flow is None:
+        raise FlowError(jsontext.located(reader.problems, None, None))
+    return flow
+
+
+def flow_to_mapping(flow: Flow) -> dict[str, Any]:
+    """Return the flow in the form of a flow file; what `flow_from_mapping` makes of it equals the flow."""
+    result: dict[str, Any] = {"name": flow.name}
+    for field in ("description", "version", "python"):
+        if value := getattr(flow, field):
+            result[field] = value
+    if flow.params:
+        result["params"] = {name: _param_to_mapping(param) for name, param in flow.params.items()}
+    if flow.env:
+        result["env"] = flow.env
+    result["tasks"] = [_task_to_mapping(task) for task in flow.tasks]
+    return result
+
+
+def _param_to_mapping(param: Param) -> dict[str, Any]:
+    result: dict[str, Any] = {"required": param.required}
+    if not param.required:
+        result["default"] = param.default
+    if param.type:
+        result["type"] = param.type
+    if param.description:
+        result["description"] = param.description
+    return result
+
+
+def _task_to_mapping(task: Task) -> dict[str, Any]:
+    result: dict[str, Any] = {"id": task.id, "script": task.script}
+    for field in ("description", "depends_on", "args", "env", "cwd", "python", "timeout"):
+        value = getattr(task, field)
+        if value is not None and (value or not isinstance(value, (str, tuple, dict))):
+            result[field] = value
+    if task.retries != Retries():
+        policy = task.retries
+        result["retries"] = {"max": policy.max, "delay": policy.delay, "backoff": policy.backoff}
+        if policy.max_delay is not None:
+            result["retries"]["max_delay"] = policy.max_delay
+        if policy.on_exit_codes:
+            result["retries"]["on_exit_codes"] = policy.on_exit_codes
+    if task.trigger_rule != "all_success":
+        result["trigger_rule"] = task.trigger_rule
+    return result
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
+        return list(value)
+    raise TypeError(f"a value of type {type(value).__name__}")
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"the string {quoted(value)}"
+        case int() | float():
+            return f"the number {json.dumps(value)[:40]}"
+        case list() | tuple():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class _Reader:
+    """Turns decoded JSON into a Flow and collects what is wrong with it."""
+
+    def __init__(self, check_script: ScriptCheck | None) -> None:
+        self.problems: list[Found] = []
+        self._check_script = check_script
+        self._script_problems: dict[str, str | None] = {}
+        self._declared: frozenset[str] | None = None  # names of declared parameters; None: any are accepted
+
+    def _problem(self, path: Path, message: str, *, at_key: bool = False) -> None:
+        self.problems.append(Found(path, message, at_key))
+
+    # --- the flow ---------------------------------------------------------------------------------------------
+
+    def flow(self, data: Any, source: Source | None) -> Flow | None:
+        if not isinstance(data, dict):
+            self._problem((), f"a flow is a JSON object, not {_kind(data)}")
+            return None
+        self._check_fields(data, _FLOW_FIELDS, (), "flow")
+        name = self._name(data, "name", (), "flow")
+        if name.lower().endswith(".sh"):
+            self._problem(("name",), f'{quoted(name)} ends with ".sh", like the script that is written beside its runs')
+        params = self._params(data.get("params", {}))
+        env = self._env(data.get("env", {}), ("env",))
+        tasks = self._tasks(data)
+        return Flow(
+            name=name,
+            tasks=tasks,
+            description=self._text(data, "description", ()),
+            version=self._text(data, "version", ()),
+            params=params,
+            env=env,
+            python=self._python(data, ()),
+            source=source,
+        )
+
+    def _tasks(self, data: dict[str, Any]) -> tuple[Task, ...]:
+        items = data.get("tasks")
+        if "tasks" not in data:
+            self._problem((), 'the flow has no "tasks"')
+            return ()
+        if not isinstance(items, list):
+            self._problem(("tasks",), f"must be an array of tasks, not {_kind(items)}")
+            return ()
+        if not items:
+            self._problem(("tasks",), "a flow needs at least one task")
+            return ()
+        tasks = []
+        for index, item in enumerate(items):
+            if isinstance(item, dict):
+                tasks.append(self._task(item, ("tasks", index)))
+            else:
+                self._problem(("tasks", index), f"a task is an object, not {_kind(item)}")
+        if len(tasks) == len(items):
+            self._check_graph(tasks)
+        return tuple(tasks)
+
+    def _check_graph(self, tasks: list[Task]) -> None:
+        index_of: dict[str, int] = {}
+        folded: dict[str, int] = {}
+        for index, task in enumerate(tasks):
+            if not task.id:
+                continue  # reported already
+            first = folded.setdefault(task.id.lower(), index)
+            if first != index:
+                other = tasks[first].id
+                path = ("tasks", index, "id")
+                if other == task.id:
+                    self._problem(path, f"the id {quoted(task.id)} is taken by tasks[{first}]; ids are unique")
+                else:
+                    self._problem(
+                        path,
+                        f"the id {quoted(task.id)} differs from {quoted(other)} of tasks[{first}] in case alone;"
+                        " they would share file names on some file systems",
+                    )
+            index_of.setdefault(task.id, index)
+        upstream: list[list[int]] = []
+        for index, task in enumerate(tasks):
+            known = []
+            for position, needed in enumerate(task.depends_on):
+                found = index_of.get(needed)
+                if found is None:
+                    self._unknown_dependency(tasks, index, position, index_of)
+                else:
+                    known.append(found)
+            upstream.append(known)
+        for cycle in find_cycles(upstream):
+            names = [tasks[index].id for index in [*cycle, cycle[0]]]
+            if len(names) > 21:
+                names[10:-10] = [f"... {len(names) - 20} more ..."]
+            self._problem(
+                ("tasks", cycle[0], "depends_on"), f"cycle: {' → '.join(names)} (each task depends on the next)"
+            )
+
+    def _unknown_dependency(self, tasks: list[Task], index: int, position: int, known: Mapping[str, int]) -> None:
+        needed = tasks[index].depends_on[position]
+        hint = did_you_mean(needed, [k for k in known if k != tasks[index].id]) if len(self.problems) < 100 else ""
+        self._problem(("tasks", index, "depends_on", position), f"no task {quoted(needed)}{hint}")
+
+    # --- a task -----------------------------------------------------------------------------------------------
+
+    def _task(self, data: dict[str, Any], at: Path) -> Task:
+        self._check_fields(data, _TASK_FIELDS, at, "task")
+        task_id = self._name(data, "id", at, "task")
+        script = self._script(data, at)
+        python = self._python(data, at)
+        if python is not None and script and not script.endswith(".py"):
+            self._problem((*at, "python"), f"has no meaning for {quoted(script)}: only a .py script is run by an interpreter")
+        rule = data.get("trigger_rule", "all_success")
+        if rule not in TRIGGER_RULES:
+            hint = did_you_mean(rule, TRIGGER_RULES) if isinstance(rule, str) else ""
+            self._problem((*at, "trigger_rule"), f"must be one of {', '.join(TRIGGER_RULES)}, not {_kind(rule)}{hint}")
+            rule = "all_success"
+        return Task(
+            id=task_id,
+            script=script,
+            description=self._text(data, "description", at) if "description" in data else "",
+            depends_on=self._depends_on(data["depends_on"], at) if "depends_on" in data else (),
+            args=self._args(data["args"], (*at, "args")) if "args" in data else (),
+            env=self._env(data["env"], (*at, "env")) if "env" in data else {},
+            cwd=self._cwd(data["cwd"], (*at, "cwd")) if "cwd" in data else None,
+            python=python,
+            retries=self._retries(data["retries"], (*at, "retries")) if "retries" in data else Retries(),
+            timeout=self._timeout(data["timeout"], (*at, "timeout")) if "timeout" in data else None,
+            trigger_rule=rule,
+        )
+
+    def _depends_on(self, value: Any, at: Path) -> tuple[str, ...]:
+        path = (*at, "depends_on")
+        if isinstance(value, str):
+            return (value,)
+        if not isinstance(value, list):
+            self._problem(path, f"must be an array of task ids, not {_kind(value)}")
+            return ()
+        for position, item in enumerate(value):
+            if not isinstance(item, str):
+                self._problem((*path, position), f"must be a task id, not {_kind(item)}")
+                return ()
+        return tuple(dict.fromkeys(value)) if len(value) > 1 else tuple(value)
+
+    def _script(self, data: dict[str, Any], at: Path) -> str:
+        path = (*at, "script")
+        script = data.get("script")
+        if not isinstance(script, str) or not script:
+            if "script" in data:
+                self._problem(path, f"must be the path of a file inside the tasks directory, not {_kind(script)}")
+            else:
+                self._problem(at, 'the task has no "script"')
+            return ""
+        if script not in self._script_problems:
+            self._script_problems[script] = self._script_problem(script)
+        if problem := self._script_problems[script]:
+            self._problem(path, problem)
+        return script
+
+    def _script_problem(self, script: str) -> str | None:
+        if script.startswith("/") or ".." in script.split("/"):
+            return f"{quoted(script)} leads outside the tasks directory; a script is named relative to it, without \"..\""
+        return self._check_script(script) if self._check_script else None
+
+    def _args(self, value: Any, at: Path) -> Args:
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                self._argument(item, (*at, index))
+            return tuple(value)
+        if not isinstance(value, dict):
+            self._problem(at, f"must be an array or an object, not {_kind(value)}")
+            return ()
+        result: dict[str, Scalar | tuple[Scalar, ...]] = {}
+        for name, item in value.items():
+            path = (*at, name)
+            if not name or name.startswith("-"):
+                mend = "write it without the dashes" if name else "an option needs a name"
+                self._problem(path, f"{quoted(name)} is no option name; {mend}", at_key=True)
+            if "{{" in name:
+                self._problem(path, "{{ }} is replaced in values, not in names", at_key=True)
+            if isinstance(item, list):
+                for index, element in enumerate(item):
+                    self._option_value(element, (*path, index))
+                result[name] = tuple(item)
+            else:
+                self._option_value(item, path)
+                result[name] = item
+        return result
+
+    def _argument(self, value: Any, at: Path) -> None:
+        if isinstance(value, str):
+            self._placeholders(value, at)
+        elif value is None or isinstance(value, (list, dict)):
+            self._problem(at, f"an argument is a string, a number or a boolean, not {_kind(value)}")
+
+    def _option_value(self, value: Any, at: Path) -> None:
+        if isinstance(value, str):
+            self._placeholders(value, at)
+        elif isinstance(value, (list, dict)):
+            self._problem(at, f"an option's value is a string, a number, a boolean or null, not {_kind(value)}")
+
+    def _env(self, value: Any, at: Path) -> dict[str, Scalar]:
+        if not isinstance(value, dict):
+            self._problem(at, f"must be an object of variables, not {_kind(value)}")
+            return {}
+        for name, item in value.items():
+            path = (*at, name)
+            if not (name.isascii() and name.isidentifier()):
+                self._problem(path, f"{quoted(name)} is no name of a variable: letters, digits and _ alone", at_key=True)
+            elif name in TASK_VARIABLES:
+                self._problem(path, f"{name} is set by MiniFlow for every task", at_key=True)
+            if isinstance(item, str):
+                self._placeholders(item, path)
+            elif item is None or isinstance(item, (list, dict)):
+                self._problem(path, f"a variable is a string, a number or a boolean, not {_kind(item)}")
+        return value
+
+    def _cwd(self, value: Any, at: Path) -> str | None:
+        if not isinstance(value, str) or not value:
+            self._problem(at, f"must be the path of a directory, not {_kind(value)}")
+            return None
+        self._placeholders(value, at)
+        return value
+
+    def _python(self, data: dict[str, Any], at: Path) -> str | None:
+        value = data.get("python")
+        if "python" not in data:
+            return None
+        if not isinstance(value, str) or not value or value.startswith("-"):
+            self._problem((*at, "python"), f"must be the path or the name of an interpreter, not {_kind(value)}")
+            return None
+        return value
+
+    def _retries(self, value: Any, at: Path) -> Retries:
+        if not isinstance(value, dict):
+            return Retries(max=self._count(value, at))
+        self._check_fields(value, _RETRIES_FIELDS, at, "retries")
+        if "max" not in value:
+            self._problem(at, 'the number of retries, "max", is missing')
+        backoff = value.get("backoff", 1)
+        if not _is_number(backoff) or not 1 <= backoff <= 1000:
+            self._problem((*at, "backoff"), f"must be a number from 1 to 1000, not {_kind(backoff)}")
+            backoff = 1
+        codes = value.get("on_exit_codes", [])
+        if not isinstance(codes, list) or ("on_exit_codes" in value and not codes):
+            self._problem((*at, "on_exit_codes"), f"must be an array of at least one exit status, not {_kind(codes)}")
+            codes = []
+        for index, code in enumerate(codes):
+            if type(code) is not int or not 1 <= code <= 255:
+                self._problem((*at, "on_exit_codes", index), f"must be an exit status from 1 to 255, not {_kind(code)}")
+        return Retries(
+            max=self._count(value.get("max", 0), (*at, "max")),
+            delay=self._duration(value["delay"], (*at, "delay")) if "delay" in value else 0,
+            backoff=backoff,
+            max_delay=self._duration(value["max_delay"], (*at, "max_delay")) if "max_delay" in value else None,
+            on_exit_codes=tuple(codes),
+        )
+
+    def _count(self, value: Any, at: Path) -> int:
+        if type(value) is not int or not 0 <= value <= MAX_RETRIES:
+            self._problem(at, f"must be a whole number from 0 to {MAX_RETRIES}, not {_kind(value)}")
+            return 0
+        return value
+
+    def _timeout(self, value: Any, at: Path) -> float | None:
+        seconds = self._duration(value, at)
+        if seconds == 0 and parse_duration(value) == 0:
+            self._problem(at, "must be longer than 0")
+        return seconds
+
+    def _duration(self, value: Any, at: Path) -> float:
+        seconds = parse_duration(value) if _is_number(value) or isinstance(value, str) else None
+        if seconds is None:
+            self._problem(at, f'must be seconds or a text like "1m30s", at most a year, not {_kind(value)}')
+            return 0
+        return seconds
+
+    # --- parameters -------------------------------------------------------------------------------------------
+
+    def _params(self, value: Any) -> dict[str, Param]:
+        if not isinstance(value, dict):
+            self._problem(("params",), f"must be an object of parameters, not {_kind(value)}")
+            return {}
+        if value:
+            self._declared = frozenset(value)
+        result = {}
+        for name, item in value.items():
+            path: Path = ("params", name)
+            if not ID_PATTERN.fullmatch(name) or "." in name:
+                self._problem(
+                    path, f"{quoted(name)} is no name of a parameter: letters, digits, _ and - alone", at_key=True
+                )
+            result[name] = self._param(item, path)
+        return result
+
+    def _param(self, value: Any, at: Path) -> Param:
+        if not isinstance(value, dict):
+            if jsontext.is_too_deep(value):
+                self._problem(at, f"nested deeper than {jsontext.MAX_DEPTH} levels")
+            return Param(type=_type_of(value), default=value)
+        self._check_fields(value, _PARAM_FIELDS, at, "parameter")
+        default = value.get("default")
+        kind = value.get("type", _type_of(default))
+        if "type" in value and kind not in _PARAM_TYPES:
+            hint = did_you_mean(kind, _PARAM_TYPES) if isinstance(kind, str) else ""
+            self._problem((*at, "type"), f"must be one of {', '.join(_PARAM_TYPES)}, not {_kind(kind)}{hint}")
+            kind = None
+        if jsontext.is_too_deep(default):
+            self._problem((*at, "default"), f"nested deeper than {jsontext.MAX_DEPTH} levels")
+        elif default is not None and kind and not fits(default, kind):
+            self._problem((*at, "default"), f"must be {article(kind)}, as the type says, not {_kind(default)}")
+        required = value.get("required", "default" not in value)
+        if not isinstance(required, bool):
+            self._problem((*at, "required"), f"must be true or false, not {_kind(required)}")
+            required = False
+        elif required and "default" in value:
+            self._problem((*at, "required"), "a required parameter has no use for a default; take one of them away")
+        return Param(kind, default, self._text(value, "description", at), required)
+
+    # --- what all have ----------------------------------------------------------------------------------------
+
+    def _check_fields(self, data: dict[str, Any], known: tuple[str, ...], at: Path, what: str) -> None:
+        for name in data:
+            if name not in known:
+                hint = did_you_mean(name, known) or f"; a {what} has {', '.join(known)}"
+                if what == "retries":
+                    hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+                self._problem((*at, name), f"unknown field {quoted(name)}{hint}", at_key=True)
+
+    def _name(self, data: dict[str, Any], field: str, at: Path, what: str) -> str:
+        value = data.get(field)
+        if field not in data:
+            self._problem(at, f'the {what} has no "{field}"')
+        elif not isinstance(value, str):
+            self._problem((*at, field), f"must be a string, not {_kind(value)}")
+        elif not ID_PATTERN.fullmatch(value):
+            self._problem(
+                (*at, field),
+                f"{quoted(value)} is no {what} {field}: letters, digits and _ . - alone, the first a letter, digit or _",
+            )
+        elif len(value) > MAX_ID_LENGTH:
+            self._problem((*at, field), f"longer than {MAX_ID_LENGTH} characters")
+        else:
+            return value
+        return ""
+
+    def _text(self, data: dict[str, Any], field: str, at: Path) -> str:
+        value = data.get(field, "")
+        if isinstance(value, str):
+            return value
+        self._problem((*at, field), f"must be a string, not {_kind(value)}")
+        return ""
+
+    def _placeholders(self, text: str, at: Path) -> None:
+        if "{{" in text:
+            for problem in placeholder_problems(text, self._declared):
+                self._problem(at, problem)
+
+
+def _type_of(default: Json) -> ParamType | None:
+    """Return the type that a default stands for; a whole number stands for any number."""
+    match default:
+        case None:
+            return None
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case Mapping():
+            return "object"
+        case _:
+            return "array"
+
+
+def fits(value: Json, kind: ParamType) -> bool:
+    """Return whether a value is of the declared type."""
+    match kind:
+        case "string":
+            return isinstance(value, str)
+        case "integer":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "number":
+            return _is_number(value)
+        case "boolean":
+            return isinstance(value, bool)
+        case "array":
+            return isinstance(value, (list, tuple))
+        case "object":
+            return isinstance(value, Mapping)
+
+
+def article(kind: ParamType) -> str:
+    """Return `an integer`, `a string`."""
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+describe = _kind

@@ -1,0 +1,81 @@
+r"""`{{ params.NAME }}`, `{{ flow.name }}`, `{{ task.id }}` in a string; `\{{` is a literal `{{`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from miniflow.model import Json
+from miniflow.suggest import did_you_mean, quoted
+
+_PART = re.compile(r"\\\{\{|\{\{(?P<inside>(?:(?!\{\{).)*?)\}\}|\{\{", re.DOTALL)
+_PARAM = re.compile(r"params\.([A-Za-z0-9_][A-Za-z0-9_-]*)")
+
+
+class PlaceholderError(ValueError):
+    """A placeholder that cannot be replaced; the message says which and why."""
+
+
+def placeholder_problems(text: str, declared: Collection[str] | None) -> Iterator[str]:
+    """Yield what is wrong with the placeholders of a text, as far as it shows before parameters are given.
+
+    Args:
+        text: As it stands in the flow.
+        declared: The names of the flow's parameters; None if it declares none and takes any.
+    """
+    for match in _PART.finditer(text):
+        if match[0] == r"\{{":
+            continue
+        inside = match["inside"]
+        if inside is None:
+            yield '"{{" without "}}"; write "\\\\{{" for the characters themselves'
+            continue
+        name = inside.strip()
+        param = _PARAM.fullmatch(name)
+        if not param and name not in ("flow.name", "task.id"):
+            known = ["flow.name", "task.id", *(f"params.{other}" for other in declared or ())]
+            hint = did_you_mean(name, known) or "; there are params.NAME, flow.name and task.id"
+            yield f"unknown placeholder {quoted(name)}{hint}"
+        elif param and declared is not None and param[1] not in declared:
+            yield f"the flow declares no parameter {quoted(param[1])}{did_you_mean(param[1], declared)}"
+
+
+def expand(text: str, params: Mapping[str, Json], flow_name: str, task_id: str) -> Json:
+    """Return the text with its placeholders replaced; the parameter's own JSON value if the text is one placeholder alone.
+
+    Raises:
+        PlaceholderError: An unknown parameter, or an array, an object or null in the midst of a text.
+    """
+
+    def value_of(name: str) -> Json:
+        if name == "flow.name":
+            return flow_name
+        if name == "task.id":
+            return task_id
+        param = name.removeprefix("params.")
+        if param not in params:
+            raise PlaceholderError(f"no parameter {quoted(param)} is given{did_you_mean(param, params.keys())}")
+        return params[param]
+
+    def replacement(match: re.Match[str]) -> str:
+        if match[0] == r"\{{":
+            return "{{"
+        value = value_of(match["inside"].strip())
+        if value is None or isinstance(value, (list, tuple, Mapping)):
+            raise PlaceholderError(f"{match[0]} is {_kind(value)}, which can stand alone but not within a text")
+        return scalar_text(value)
+
+    whole = _PART.fullmatch(text)
+    if whole and whole["inside"] is not None:
+        return value_of(whole["inside"].strip())
+    return _PART.sub(replacement, text)
+
+
+def scalar_text(value: str | int | float) -> str:
+    """Return a string as it is, a number as JSON writes it, a boolean as `true` or `false`."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _kind(value: Json) -> str:
+    return "null" if value is None else "an object" if isinstance(value, Mapping) else "an array"

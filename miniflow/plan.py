@@ -1,0 +1,178 @@
+"""Flow + parameters + directories → plan: what will run, resolved completely.
+
+The bash script and the scheduler are both made from a plan and from nothing else; that is what keeps them equal.
+"""
+
+from __future__ import annotations
+
+import json
+import os.path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from miniflow.errors import FlowError, ParamsError
+from miniflow.expand import MAX_ARGUMENT_BYTES, Expander, resolve_params
+from miniflow.graph import topological_order
+from miniflow.jsontext import located
+from miniflow.model import Flow, Json, Retries, TriggerRule
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a plan is to run: absolute paths, and the interpreter of tasks that name none."""
+
+    tasks_dir: str
+    output_dir: str
+    work_dir: str
+    """Where MiniFlow was called: tasks run here, or in their `cwd` below it."""
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """One task with nothing left to resolve but the directories of its plan."""
+
+    id: str
+    description: str
+    script: str
+    """Relative to the plan's tasks directory."""
+    python: str | None
+    """The interpreter of its own (relative paths: to the work directory); None: the plan's."""
+    args: tuple[str, ...] = field(repr=False)
+    env: Mapping[str, str] = field(repr=False)
+    cwd: str | None
+    """Relative to the plan's work directory."""
+    upstream: tuple[int, ...]
+    """Indices into the plan's tasks."""
+    trigger_rule: TriggerRule
+    timeout_s: float | None
+    retry_delays_s: tuple[float, ...]
+    """How long to wait before each retry; as many as there are retries."""
+    retry_on: tuple[int, ...]
+    """Exit statuses worth a retry; empty: all but 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides what a run will do."""
+
+    flow: str
+    description: str
+    version: str
+    place: Place
+    params: Mapping[str, Json] = field(repr=False)
+    tasks: Sequence[PlannedTask]
+    keep_going: bool = False
+
+    @property
+    def params_json(self) -> str:
+        """The parameters as tasks get them in `MINIFLOW_PARAMS`."""
+        return json.dumps(self.params, ensure_ascii=False, separators=(",", ":"))
+
+    def order(self) -> list[int]:
+        """Return the tasks' indices in the script's order: the earlier in the file first, each after its upstream."""
+        return topological_order([task.upstream for task in self.tasks])
+
+    def argv(self, task: PlannedTask) -> list[str]:
+        """Return the command of a task."""
+        script = os.path.join(self.place.tasks_dir, task.script)
+        if task.script.endswith(".py"):
+            return [self.python(task), script, *task.args]
+        if task.script.endswith(".sh"):
+            return ["bash", script, *task.args]
+        return [script, *task.args]
+
+    def python(self, task: PlannedTask) -> str:
+        """Return the interpreter of a task: a path, or a name to be looked up on the PATH."""
+        if task.python is None:
+            return self.place.python
+        return os.path.join(self.place.work_dir, task.python) if "/" in task.python else task.python
+
+    def cwd(self, task: PlannedTask) -> str:
+        """Return the working directory of a task."""
+        return os.path.join(self.place.work_dir, task.cwd) if task.cwd else self.place.work_dir
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as `plan.json` holds it."""
+        return {
+            "schema": 1,
+            "flow": self.flow,
+            "description": self.description,
+            "version": self.version,
+            "tasks_dir": self.place.tasks_dir,
+            "output_dir": self.place.output_dir,
+            "work_dir": self.place.work_dir,
+            "keep_going": self.keep_going,
+            "params": self.params,
+            "tasks": [
+                {
+                    "id": task.id,
+                    "argv": self.argv(task),
+                    "env": task.env,
+                    "cwd": self.cwd(task),
+                    "upstream": [self.tasks[index].id for index in task.upstream],
+                    "trigger_rule": task.trigger_rule,
+                    "timeout_s": task.timeout_s,
+                    "retry_delays_s": task.retry_delays_s,
+                    "retry_on": task.retry_on,
+                }
+                for task in self.tasks
+            ],
+        }
+
+
+def make_plan(flow: Flow, params: Mapping[str, Any] | None, place: Place, *, keep_going: bool = False) -> Plan:
+    """Resolve a flow that `parse` has checked.
+
+    Raises:
+        ParamsError: The parameters do not fit what the flow declares.
+        FlowError: A placeholder names nothing, or an argument or variable is larger than the kernel takes.
+    """
+    values = resolve_params(flow, params)
+    expander = Expander(flow, values)
+    index_of = {task.id: index for index, task in enumerate(flow.tasks)}
+    delays: dict[Retries, tuple[float, ...]] = {}
+    tasks = []
+    for index, task in enumerate(flow.tasks):
+        if task.retries not in delays:
+            delays[task.retries] = retry_delays(task.retries)
+        tasks.append(
+            PlannedTask(
+                id=task.id,
+                description=task.description,
+                script=os.path.normpath(task.script),
+                python=(task.python or flow.python) if task.script.endswith(".py") else None,
+                args=expander.args(task, ("tasks", index, "args")) if task.args else (),
+                env=expander.env(task, ("tasks", index, "env")),
+                cwd=expander.cwd(task, ("tasks", index, "cwd")),
+                upstream=tuple([index_of[needed] for needed in task.depends_on]),
+                trigger_rule=task.trigger_rule,
+                timeout_s=task.timeout,
+                retry_delays_s=delays[task.retries],
+                retry_on=task.retries.on_exit_codes,
+            )
+        )
+    if expander.problems:
+        source = flow.source
+        raise FlowError(located(expander.problems, source.text if source else None, source.file if source else None))
+    plan = Plan(flow.name, flow.description, flow.version, place, values, tuple(tasks), keep_going)
+    size = len(f"MINIFLOW_PARAMS={plan.params_json}".encode()) + 1
+    if size > MAX_ARGUMENT_BYTES:
+        raise ParamsError(f"params: {size} bytes as JSON; the kernel takes less than {MAX_ARGUMENT_BYTES} in one variable")
+    return plan
+
+
+def retry_delays(policy: Retries) -> tuple[float, ...]:
+    """Return the seconds to wait before each retry, to the millisecond."""
+    limit = policy.max_delay if policy.max_delay is not None else _LONGEST_DELAY_S
+    delays = []
+    delay = float(policy.delay)
+    for _ in range(policy.max):
+        delays.append(round(min(delay, limit), 3))
+        delay = min(delay * policy.backoff, _LONGEST_DELAY_S)
+    return tuple(delays)
+
+
+# Backoff without a max_delay grows beyond all use within a few dozen retries: a day is where it stops.
+_LONGEST_DELAY_S = 86400.0

@@ -1,0 +1,219 @@
+"""The run directory: its layout, atomic writes, and reading a run back.
+
+Whoever reads a run reads its journal (`events.jsonl`) and trusts nothing else; the scheduler and the bash script write the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from miniflow.errors import MiniFlowError, OutputError
+from miniflow.events import SCHEMA, RunResult, TaskResult
+
+
+class RunDir:
+    """The paths of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def script(self) -> Path:
+        return self.path / "flow.sh"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "run.json"
+
+    def log(self, task_id: str) -> Path:
+        return self.path / "logs" / f"{task_id}.jsonl"
+
+    def status(self, task_id: str) -> Path:
+        return self.path / "status" / task_id
+
+
+def create_run_dir(output_dir: Path, flow: str) -> RunDir:
+    """Make the directory of a new run, for the user alone, and point `latest` at it.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    base = output_dir / flow
+    with writing(base):
+        base.mkdir(parents=True, exist_ok=True)
+        while True:
+            run_dir = RunDir(base / _new_run_id())
+            try:
+                run_dir.path.mkdir(mode=0o700)  # fails if another run has just made it: no two runs share one
+                break
+            except FileExistsError:
+                continue
+        (run_dir.path / "logs").mkdir()
+        (run_dir.path / "status").mkdir()
+        link = base / f".latest-{run_dir.run_id}"
+        link.symlink_to(run_dir.run_id)
+        link.replace(base / "latest")
+    return run_dir
+
+
+def _new_run_id() -> str:
+    now = time.time_ns() // 1_000_000
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1000)) + f".{now % 1000:03d}Z-{secrets.token_hex(3)}"
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one that says what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {error.filename or path}: {error.strerror}") from error
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file so that whoever reads it sees the old content or the new, whole.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}")
+    with writing(path):
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            try:
+                write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything; `os.write` alone may write less, on a disk that is getting full for one.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    written = os.write(descriptor, data)
+    if written == len(data):
+        return
+    rest = memoryview(data)[written:]
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+class Record:
+    """What is known of a run from its events, in the form of their JSON objects."""
+
+    def __init__(self) -> None:
+        self._run: dict[str, Any] = {}
+        self._started_at: str | None = None
+        self._finished_at: str | None = None
+        self._tasks: dict[str, dict[str, Any]] = {}
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in one event."""
+        name = event.get("event")
+        if name == "run.started":
+            self._started_at = event.get("timestamp")
+        elif name == "run.finished":
+            self._finished_at = event.get("timestamp")
+            self._run = {key: event.get(key) for key in ("state", "exit_status", "duration_s", "counts")}
+        task_id = event.get("task_id")
+        if not isinstance(task_id, str):
+            return
+        if name == "task.started":
+            self._tasks[task_id] = {"state": "running", "attempts": event.get("attempt", 1)}
+        elif name == "task.retrying":
+            kept = {key: event[key] for key in ("exit_status", "reason", "signal") if key in event}
+            self._tasks[task_id] = {"state": "retrying", "attempts": event.get("attempt", 1), **kept}
+        elif name == "task.finished":
+            keys = ("state", "exit_status", "reason", "signal", "error", "attempts", "duration_s")
+            self._tasks[task_id] = {key: event[key] for key in keys if key in event}
+        elif name in ("task.skipped", "task.cancelled"):
+            self._tasks[task_id] = {"state": name.removeprefix("task."), "reason": event.get("reason"), "attempts": 0}
+
+    def summary(self, flow: str, run_id: str) -> dict[str, Any]:
+        """Return the content of `run.json`."""
+        return {
+            "schema": SCHEMA,
+            "flow": flow,
+            "run_id": run_id,
+            "state": self._run.get("state", "running"),
+            "exit_status": self._run.get("exit_status"),
+            "started_at": self._started_at,
+            "finished_at": self._finished_at,
+            "duration_s": self._run.get("duration_s"),
+            "counts": self._run.get("counts", {}),
+            "tasks": self._tasks,
+        }
+
+    def result(self, flow: str, run_dir: RunDir) -> RunResult:
+        """Return the same as values."""
+        return RunResult(
+            flow=flow,
+            run_id=run_dir.run_id,
+            run_dir=run_dir.path,
+            state=self._run.get("state", "running"),
+            exit_status=self._run.get("exit_status"),
+            duration=self._run.get("duration_s"),
+            tasks={
+                task_id: TaskResult(
+                    id=task_id,
+                    state=task["state"],
+                    exit_status=task.get("exit_status"),
+                    reason=task.get("reason"),
+                    signal=task.get("signal"),
+                    attempts=task.get("attempts", 0),
+                    duration=task.get("duration_s"),
+                )
+                for task_id, task in self._tasks.items()
+            },
+        )
+
+
+def read_run(path: str | os.PathLike[str]) -> RunResult:
+    """Return what the journal of a run directory says, whoever wrote it; a torn last line is ignored.
+
+    Tasks that nothing has happened to yet are missing from `tasks`.
+
+    Raises:
+        MiniFlowError: There is no journal, or its first event is not that of a run.
+    """
+    run_dir = RunDir(Path(path).resolve())
+    try:
+        lines = run_dir.journal.read_bytes().split(b"\n")
+    except OSError as error:
+        raise MiniFlowError(f"{run_dir.path} is no run directory: {error.strerror}: {run_dir.journal.name}") from error
+    record = Record()
+    flow = run_dir.path.parent.name
+    for line in lines[:-1]:  # what follows the last end of line is torn, or nothing
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            record.apply(event)
+    return record.result(flow, run_dir)

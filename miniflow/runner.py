@@ -1,0 +1,318 @@
+"""Runs a plan: scheduler + executor + sinks. The only event loop code besides the executors.
+
+    drive ──actions──► attempts (one coroutine each) ──stimuli──► drive
+
+`drive` alone calls the scheduler. When the run is cancelled, or its record cannot be written, the attempts end their processes
+and `drive` goes on, shielded, until the scheduler has seen every task end: then the record is complete, and only then does the
+cancellation go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.abc
+
+from miniflow.errors import MiniFlowError
+from miniflow.events import (
+    Event,
+    OutputChunk,
+    RunFinished,
+    RunStarted,
+    Stream,
+    TaskCancelled,
+    TaskFinished,
+    TaskOutput,
+    TaskRetrying,
+    TaskSkipped,
+    TaskStarted,
+)
+from miniflow.executors import Attempt, Executor
+from miniflow.lines import LineSplitter
+from miniflow.plan import Plan
+from miniflow.scheduler import (
+    Action,
+    AttemptEnded,
+    Begin,
+    Cancel,
+    End,
+    EndState,
+    Finish,
+    Outcome,
+    RetryDue,
+    Scheduler,
+    Skip,
+    Start,
+    Stimulus,
+    Stop,
+    Wait,
+)
+from miniflow.sinks import Item, Sink
+
+DEFAULT_GRACE_S = 5.0
+_CHECKPOINT_EVERY = 100  # actions: skipping 100,000 tasks must not keep the event loop from everybody else
+
+
+@dataclass(frozen=True, slots=True)
+class RunSetup:
+    """What a run is made of, besides its plan."""
+
+    run_id: str
+    run_dir: str
+    executor: Executor
+    sinks: Sequence[Sink]
+    """Told in this order. A sink that raises ends the run."""
+    environ: Mapping[str, str] = field(repr=False)
+    """What tasks inherit."""
+    parallel: int = 1
+    grace_s: float = DEFAULT_GRACE_S
+    exit_status_if_cancelled: Callable[[], int] = lambda: 130
+    wait_for_room: Callable[[], Awaitable[None]] | None = None
+    """Awaited after each chunk of output: back-pressure."""
+
+
+async def run_plan(plan: Plan, setup: RunSetup) -> None:
+    """Run all tasks of a plan, and tell the sinks.
+
+    When cancelled, ends all processes and tells the sinks how every task ended before the cancellation goes on.
+
+    Raises:
+        MiniFlowError, or whatever a sink raises: The run was stopped for it.
+    """
+    run = _Run(plan, setup)
+    try:
+        # The work is done in a child of this task group, never here: under asyncio a second `Task.cancel()` interrupts
+        # whatever the task itself awaits, shielded or not, but not its children.
+        async with anyio.create_task_group() as group:
+            group.start_soon(run.drive, group)
+    except BaseExceptionGroup as errors:
+        raise unwrapped(errors) from None
+
+
+def unwrapped(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one exception that matters of a group: a user is told of one thing, and groups are for those who started tasks."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [errors]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending[:0] = error.exceptions
+        else:
+            leaves.append(error)
+    return next((leaf for leaf in leaves if not isinstance(leaf, MiniFlowError)), leaves[0])
+
+
+class _Run:
+    """One run of a plan, from its first event to its last."""
+
+    def __init__(self, plan: Plan, setup: RunSetup) -> None:
+        self._plan = plan
+        self._setup = setup
+        order = plan.order() if setup.parallel == 1 else ()
+        self._scheduler = Scheduler(plan.tasks, limit=setup.parallel, order=order, keep_going=plan.keep_going)
+        self._stimuli_in, self._stimuli_out = anyio.create_memory_object_stream[Stimulus](float("inf"))
+        self._actions: deque[Action] = deque()
+        self._has_ended = False
+        self._is_stopping = False
+        self._late_error: BaseException | None = None
+        self._sinks = list(setup.sinks)
+        self._began_at = time.monotonic()
+        self._first_start: dict[int, float] = {}
+        self._counts = {"succeeded": 0, "failed": 0, "skipped": 0, "cancelled": 0}
+        self._base_env = {
+            **setup.environ,
+            "MINIFLOW_FLOW": plan.flow,
+            "MINIFLOW_RUN_ID": setup.run_id,
+            "MINIFLOW_RUN_DIR": setup.run_dir,
+            "MINIFLOW_PARAMS": plan.params_json,
+        }
+        self._base_env.setdefault("PYTHONUNBUFFERED", "1")
+
+    async def drive(self, group: anyio.abc.TaskGroup) -> None:
+        """Feed the scheduler, and do what it says, until every task has ended."""
+        with self._stimuli_in, self._stimuli_out:
+            try:
+                self.emit(
+                    RunStarted(
+                        *self._now(),
+                        len(self._plan.tasks),
+                        self._setup.parallel,
+                        self._plan.keep_going,
+                        tuple(self._plan.params),
+                    )
+                )
+                self._actions += self._scheduler.handle(Begin())
+                await self._work(group)
+            except BaseException:
+                # Cancelled, or a sink cannot go on. The attempts are cancelled too, and each reports its end to us.
+                group.cancel_scope.cancel()
+                self._is_stopping = True
+                with anyio.CancelScope(shield=True):  # its end is the end of the attempts, and they have deadlines
+                    self._actions += self._scheduler.handle(Stop())
+                    await self._work(group)
+                if self._late_error is not None:
+                    raise self._late_error from None
+                raise
+
+    async def _work(self, group: anyio.abc.TaskGroup) -> None:
+        done = 0
+        while True:
+            while self._actions:
+                action = self._actions.popleft()
+                self._perform(action, group)
+                done += 1
+                # One process at most is started before others have their turn.
+                if isinstance(action, Start) or done % _CHECKPOINT_EVERY == 0:
+                    await anyio.sleep(0)
+            if self._has_ended:
+                return
+            stimulus = await self._stimuli_out.receive()
+            self._actions += self._scheduler.handle(stimulus)
+
+    def _perform(self, action: Action, group: anyio.abc.TaskGroup) -> None:
+        match action:
+            case Start(task, attempt):
+                if self._is_stopping:
+                    self._tell_not_run(task)
+                else:
+                    group.start_soon(self._attempt, task, attempt)
+            case Wait(task, attempt, delay_s, outcome):
+                self.emit(
+                    TaskRetrying(
+                        *self._now(), self._id(task), attempt, delay_s, outcome.exit_status, outcome.reason, outcome.signal
+                    )
+                )
+                if not self._is_stopping:
+                    group.start_soon(self._wait_to_retry, task, delay_s)
+            case Finish(task, attempt, state, outcome):
+                self._finish(task, attempt, state, outcome)
+            case Skip(task, reason):
+                self._counts["skipped"] += 1
+                self.emit(TaskSkipped(*self._now(), self._id(task), reason))
+            case Cancel(task, reason):
+                self._counts["cancelled"] += 1
+                self.emit(TaskCancelled(*self._now(), self._id(task), reason))
+            case End(state):
+                self._has_ended = True
+                exit_statuses = {"succeeded": 0, "failed": 1, "cancelled": self._setup.exit_status_if_cancelled()}
+                duration_s = round(time.monotonic() - self._began_at, 6)
+                self.emit(RunFinished(*self._now(), state, exit_statuses[state], duration_s, dict(self._counts)))
+
+    def _finish(self, task: int, attempt: int, state: EndState, outcome: Outcome) -> None:
+        self._counts[state] += 1
+        if outcome.reason == "stopped" and attempt == 1:  # it was stopped before there was a process
+            self.emit(TaskCancelled(*self._now(), self._id(task), "stopped"))
+            return
+        duration_s = round(time.monotonic() - self._first_start.get(task, time.monotonic()), 6)
+        self.emit(
+            TaskFinished(
+                *self._now(),
+                self._id(task),
+                attempt,
+                state,
+                outcome.exit_status,
+                outcome.reason,
+                outcome.signal,
+                outcome.error,
+                duration_s,
+                attempt,
+            )
+        )
+
+    async def _attempt(self, task: int, number: int) -> None:
+        planned = self._plan.tasks[task]
+        observer = _Observer(self, task, number)
+        env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
+        attempt = Attempt(
+            self._plan.argv(planned), env, self._plan.cwd(planned), planned.timeout_s, self._setup.grace_s
+        )
+        self._first_start.setdefault(task, time.monotonic())
+        try:
+            await self._setup.executor.run(attempt, observer)
+        finally:
+            if observer.outcome is None:
+                self._tell_not_run(task)
+            else:
+                self._stimuli_in.send_nowait(AttemptEnded(task, observer.outcome))
+
+    def _tell_not_run(self, task: int) -> None:
+        self._stimuli_in.send_nowait(AttemptEnded(task, Outcome(143, "stopped", stopped=True)))
+
+    async def _wait_to_retry(self, task: int, delay_s: float) -> None:
+        await anyio.sleep(delay_s)
+        self._stimuli_in.send_nowait(RetryDue(task))
+
+    def _id(self, task: int) -> str:
+        return self._plan.tasks[task].id
+
+    def _now(self) -> tuple[int, str, str]:
+        return time.time_ns(), self._plan.flow, self._setup.run_id
+
+    def emit(self, item: Item) -> None:
+        """Tell every sink; one that raises is told nothing more, and its exception ends the run."""
+        first_error: BaseException | None = None
+        for sink in list(self._sinks):
+            try:
+                sink.emit(item)
+            except BaseException as error:  # raised below, once all the others have been told
+                self._sinks.remove(sink)
+                first_error = first_error or error
+        if first_error is None:
+            return
+        if not self._is_stopping:
+            raise first_error
+        self._late_error = self._late_error or first_error  # the rest of the record comes first
+
+
+class _Observer:
+    """Turns what an executor tells of one attempt into events."""
+
+    def __init__(self, run: _Run, task: int, attempt: int) -> None:
+        self.outcome: Outcome | None = None
+        self._run = run
+        self._task = task
+        self._attempt = attempt
+        self._splitters: dict[Stream, LineSplitter] = {}
+
+    def started(self, pid: int) -> None:
+        run, planned = self._run, self._run._plan.tasks[self._task]
+        run.emit(TaskStarted(*run._now(), planned.id, self._attempt, pid, tuple(run._plan.argv(planned))))
+
+    async def output(self, stream: Stream, data: bytes) -> None:
+        splitter = self._splitters.get(stream)
+        if splitter is None:
+            splitter = self._splitters[stream] = LineSplitter()
+        for lines, partial in splitter.feed(data):
+            self._emit(stream, lines, partial)
+        if self._run._setup.wait_for_room is not None:
+            await self._run._setup.wait_for_room()
+
+    def ended(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        for stream, splitter in self._splitters.items():
+            for lines, partial in splitter.end():
+                self._emit(stream, lines, partial)
+
+    def _emit(self, stream: Stream, lines: tuple[str, ...], partial: bool) -> None:
+        run = self._run
+        template = TaskOutput(*run._now(), run._id(self._task), self._attempt, stream, "", partial)
+        run.emit(OutputChunk(template, lines))
+
+
+class CallbackSink:
+    """Calls a function of the user's with every event, one a line of output."""
+
+    def __init__(self, callback: Callable[[Event], object]) -> None:
+        self._callback = callback
+
+    def emit(self, item: Item) -> None:
+        """See `Sink.emit`. What the function raises ends the run."""
+        if isinstance(item, Event):
+            self._callback(item)
+        else:
+            for event in item.events():
+                self._callback(event)
