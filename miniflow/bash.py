@@ -17,7 +17,25 @@ from miniflow.plan import Plan, PlannedTask
 
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+=:,./-]*")
 _KEYWORDS = frozenset(
-    "case coproc do done elif else esac fi for function if in select then time until while".split()
+    [
+        "case",
+        "coproc",
+        "do",
+        "done",
+        "elif",
+        "else",
+        "esac",
+        "fi",
+        "for",
+        "function",
+        "if",
+        "in",
+        "select",
+        "then",
+        "time",
+        "until",
+        "while",
+    ]
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
@@ -79,7 +97,7 @@ def _header(plan: Plan) -> list[str]:
         *_comment(f"Flow {plan.flow}{version}"),
         *(["#", *_comment(plan.description, "#   ")] if plan.description.strip() else []),
         "#",
-        "# Written by MiniFlow, whose `miniflow run` does the same. This script needs bash 4.3 or newer, coreutils and python3,",
+        "# Written by MiniFlow, whose `miniflow run` does the same. It needs bash 4.3 or newer, coreutils and python3,",
         "# and nothing of MiniFlow. It runs the tasks one after the other, and records what happens in a directory of its own",
         "# below the output directory: events.jsonl (what happened), status/ (exit statuses), logs/ (what the tasks printed).",
         "#",

@@ -323,9 +323,7 @@ class OutputChunk:
     def events(self) -> list[TaskOutput]:
         """Return one event a line."""
         t = self.template
-        return [
-            TaskOutput(t.at_ns, t.flow, t.run_id, t.task_id, t.attempt, t.stream, line, t.partial) for line in self.lines
-        ]
+        return [TaskOutput(t.at_ns, t.flow, t.run_id, t.task_id, t.attempt, t.stream, line, t.partial) for line in self.lines]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from miniflow.errors import FlowError, ParamsError
 from miniflow.jsontext import Found, Path
 from miniflow.model import Flow, Json, Scalar, Task
 from miniflow.parse import article, describe, fits
-from miniflow.placeholders import PlaceholderError, expand, scalar_text
+from miniflow.placeholders import PlaceholderError, expand, is_text, scalar_text
 from miniflow.suggest import did_you_mean, quoted
 
 MAX_ARGUMENT_BYTES = 128 * 1024
@@ -97,9 +97,7 @@ class Expander:
         """Return what a task's environment has beyond its caller's: the flow's variables, then the task's own."""
         shared = self._plain_flow_env
         if shared is None:
-            shared = {
-                name: self._variable(name, value, ("env", name), task.id) for name, value in self._flow.env.items()
-            }
+            shared = {name: self._variable(name, value, ("env", name), task.id) for name, value in self._flow.env.items()}
         if not task.env:
             return shared
         own = {name: self._variable(name, value, (*at, name), task.id) for name, value in task.env.items()}
@@ -120,7 +118,7 @@ class Expander:
         for index, item in enumerate(task.args):
             path = (*at, index)
             value = self._value(item, path, task.id)
-            if value is None or isinstance(value, (list, tuple, Mapping)):
+            if not is_text(value):
                 self.problems.append(Found(path, f"an argument is a string, a number or a boolean, not {describe(value)}"))
             else:
                 yield path, scalar_text(value)
@@ -143,7 +141,7 @@ class Expander:
                     continue
                 if value is True:
                     yield where, option
-                elif isinstance(value, (list, tuple, Mapping)):
+                elif not is_text(value):
                     message = f"an option's value is a string, a number, a boolean or null, not {describe(value)}"
                     self.problems.append(Found(where, message))
                 else:
@@ -157,10 +155,8 @@ class Expander:
 
     def _variable(self, name: str, value: Scalar, at: Path, task_id: str) -> str:
         expanded = self._value(value, at, task_id)
-        if expanded is None or isinstance(expanded, (list, tuple, Mapping)):
-            self.problems.append(
-                Found(at, f"a variable is a string, a number or a boolean, not {describe(expanded)}")
-            )
+        if not is_text(expanded):
+            self.problems.append(Found(at, f"a variable is a string, a number or a boolean, not {describe(expanded)}"))
             return ""
         text = scalar_text(expanded)
         self._check_size(f"{name}={text}", at)
@@ -178,5 +174,8 @@ class Expander:
     def _check_size(self, text: str, at: Path) -> None:
         if len(text) * 4 >= MAX_ARGUMENT_BYTES and len(text.encode()) + 1 > MAX_ARGUMENT_BYTES:
             self.problems.append(
-                Found(at, f"{len(text.encode())} bytes; the kernel takes less than {MAX_ARGUMENT_BYTES}; pass a file instead")
+                Found(
+                    at,
+                    f"{len(text.encode())} bytes; the kernel takes less than {MAX_ARGUMENT_BYTES}; pass a file instead",
+                )
             )

@@ -94,7 +94,7 @@ def _syntax_message(text: str, error: json.JSONDecodeError) -> str:
     rest = text[error.pos :].lstrip()
     before = text[: error.pos].rstrip()
     if rest.startswith(("}", "]")) and before.endswith(","):
-        return 'a comma before the closing bracket; take it away'
+        return "a comma before the closing bracket; take it away"
     if rest.startswith("'"):
         return "strings stand in double quotes"
     if rest.startswith(("//", "/*", "#")):

@@ -24,7 +24,7 @@ def flow_files(flows_dir: Path) -> list[Path]:
     try:
         names = sorted(entry.name for entry in os.scandir(flows_dir) if entry.name.endswith(".json"))
     except FileNotFoundError:
-        raise FlowError([Problem(f"no such directory; set it with --flows-dir", file=str(flows_dir))]) from None
+        raise FlowError([Problem("no such directory; set it with --flows-dir", file=str(flows_dir))]) from None
     except OSError as error:
         raise FlowError([Problem(f"cannot read the flows directory: {error.strerror}", file=str(flows_dir))]) from None
     return [flows_dir / name for name in names if not name.startswith(".")]

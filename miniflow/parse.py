@@ -252,9 +252,7 @@ class _Reader:
             names = [tasks[index].id for index in [*cycle, cycle[0]]]
             if len(names) > 21:
                 names[10:-10] = [f"... {len(names) - 20} more ..."]
-            self._problem(
-                ("tasks", cycle[0], "depends_on"), f"cycle: {' → '.join(names)} (each task depends on the next)"
-            )
+            self._problem(("tasks", cycle[0], "depends_on"), f"cycle: {' → '.join(names)} (each task depends on the next)")
 
     def _unknown_dependency(self, tasks: list[Task], index: int, position: int, known: Mapping[str, int]) -> None:
         needed = tasks[index].depends_on[position]
@@ -319,7 +317,7 @@ class _Reader:
 
     def _script_problem(self, script: str) -> str | None:
         if script.startswith("/") or ".." in script.split("/"):
-            return f"{quoted(script)} leads outside the tasks directory; a script is named relative to it, without \"..\""
+            return f'{quoted(script)} leads outside the tasks directory; a script is named relative to it, without ".."'
         return self._check_script(script) if self._check_script else None
 
     def _args(self, value: Any, at: Path) -> Args:
@@ -447,9 +445,7 @@ class _Reader:
         for name, item in value.items():
             path: Path = ("params", name)
             if not ID_PATTERN.fullmatch(name) or "." in name:
-                self._problem(
-                    path, f"{quoted(name)} is no name of a parameter: letters, digits, _ and - alone", at_key=True
-                )
+                self._problem(path, f"{quoted(name)} is no name of a parameter: letters, digits, _ and - alone", at_key=True)
             result[name] = self._param(item, path)
         return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import TypeGuard
 
 from miniflow.model import Json
 from miniflow.suggest import did_you_mean, quoted
@@ -62,7 +63,7 @@ def expand(text: str, params: Mapping[str, Json], flow_name: str, task_id: str) 
         if match[0] == r"\{{":
             return "{{"
         value = value_of(match["inside"].strip())
-        if value is None or isinstance(value, (list, tuple, Mapping)):
+        if not is_text(value):
             raise PlaceholderError(f"{match[0]} is {_kind(value)}, which can stand alone but not within a text")
         return scalar_text(value)
 
@@ -70,6 +71,11 @@ def expand(text: str, params: Mapping[str, Json], flow_name: str, task_id: str) 
     if whole and whole["inside"] is not None:
         return value_of(whole["inside"].strip())
     return _PART.sub(replacement, text)
+
+
+def is_text(value: Json) -> TypeGuard[str | int | float]:
+    """Return whether a value is a string, a number or a boolean: what an argument or a variable can be."""
+    return isinstance(value, (str, int, float))
 
 
 def scalar_text(value: str | int | float) -> str:

@@ -1,6 +1,6 @@
 """The run directory: its layout, atomic writes, and reading a run back.
 
-Whoever reads a run reads its journal (`events.jsonl`) and trusts nothing else; the scheduler and the bash script write the same.
+Whoever reads a run reads its journal (`events.jsonl`) and trusts nothing else; the scheduler and the script write the same.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from miniflow.errors import MiniFlowError
 from miniflow.events import (
@@ -94,7 +95,7 @@ async def run_plan(plan: Plan, setup: RunSetup) -> None:
 
 
 def unwrapped(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the one exception that matters of a group: a user is told of one thing, and groups are for those who started tasks."""
+    """Return the one exception of a group that matters: groups are for those who have started tasks, and our callers have not."""
     leaves: list[BaseException] = []
     pending: list[BaseException] = [errors]
     while pending:
@@ -167,7 +168,7 @@ class _Run:
                 done += 1
                 # One process at most is started before others have their turn.
                 if isinstance(action, Start) or done % _CHECKPOINT_EVERY == 0:
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
             if self._has_ended:
                 return
             stimulus = await self._stimuli_out.receive()
@@ -183,7 +184,13 @@ class _Run:
             case Wait(task, attempt, delay_s, outcome):
                 self.emit(
                     TaskRetrying(
-                        *self._now(), self._id(task), attempt, delay_s, outcome.exit_status, outcome.reason, outcome.signal
+                        *self._now(),
+                        self._id(task),
+                        attempt,
+                        delay_s,
+                        outcome.exit_status,
+                        outcome.reason,
+                        outcome.signal,
                     )
                 )
                 if not self._is_stopping:
@@ -227,9 +234,7 @@ class _Run:
         planned = self._plan.tasks[task]
         observer = _Observer(self, task, number)
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
-        attempt = Attempt(
-            self._plan.argv(planned), env, self._plan.cwd(planned), planned.timeout_s, self._setup.grace_s
-        )
+        attempt = Attempt(self._plan.argv(planned), env, self._plan.cwd(planned), planned.timeout_s, self._setup.grace_s)
         self._first_start.setdefault(task, time.monotonic())
         try:
             await self._setup.executor.run(attempt, observer)

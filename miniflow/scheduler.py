@@ -163,9 +163,7 @@ class Scheduler:
         keep_going: Whether tasks start after another has failed.
     """
 
-    def __init__(
-        self, tasks: Sequence[Schedulable], *, limit: int, order: Sequence[int], keep_going: bool = False
-    ) -> None:
+    def __init__(self, tasks: Sequence[Schedulable], *, limit: int, order: Sequence[int], keep_going: bool = False) -> None:
         self._tasks = tasks
         self._limit = limit
         self._keep_going = keep_going

@@ -14,7 +14,7 @@ def quoted(name: object) -> str:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return `; did you mean "fetch_data"?`, or nothing where no known name is near."""
-    from difflib import get_close_matches  # noqa: PLC0415  slow to import, and only needed for errors
+    from difflib import get_close_matches
 
     # Comparing with each of 100,000 names takes seconds: names of another first letter and length are left out then.
     if len(known) > 2000:

@@ -1,7 +1,7 @@
 """Runs attempts as processes of this machine, each the leader of a session of its own.
 
-One coroutine an attempt, and none a stream: an epoll (or kqueue) object of the attempt's own watches both pipes and the process,
-and the event loop watches that. The process is awaited by a pidfd and reaped by `waitid`: `Popen.wait` and `Popen.poll` say 0
+One coroutine an attempt, and none a stream: an epoll (or kqueue) object of its own watches both pipes and the process, and
+the event loop watches that. The process is awaited by a pidfd and reaped by `waitid`: `Popen.wait` and `Popen.poll` say 0
 when somebody else has reaped the child, which would turn a failure into a success.
 """
 
@@ -124,9 +124,7 @@ def _exit_descriptor(pid: int) -> int:
 class _Process:
     """A running process, its pipes, and the group it leads."""
 
-    def __init__(
-        self, popen: subprocess.Popen[bytes], selector: selectors.BaseSelector, observer: Observer
-    ) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], selector: selectors.BaseSelector, observer: Observer) -> None:
         assert popen.stdout is not None
         assert popen.stderr is not None
         self._popen = popen

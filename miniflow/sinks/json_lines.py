@@ -7,7 +7,6 @@ times as much as reading it.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import msgspec
@@ -54,8 +53,7 @@ class JsonRenderer:
 
 
 def _contract_order(_: Any, __: str, event_dict: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    ordered = {key: event_dict[key] for key in (*_BEFORE_MESSAGE, "message")}
-    return ordered | event_dict
+    return {**{key: event_dict[key] for key in (*_BEFORE_MESSAGE, "message")}, **event_dict}
 
 
 _encoder = msgspec.json.Encoder()
@@ -70,6 +68,3 @@ def _encode(_: Any, __: str, event_dict: structlog.typing.EventDict) -> bytes:
     if lines is None:
         return before + encode(message) + after
     return b"".join([before + encode(line) + after for line in lines])
-
-
-assert logging.DEBUG == LEVELS["debug"]  # structlog's numbers are those of the standard library

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+
 from miniflow.events import (
     AttemptEvent,
     OutputChunk,
     RunFinished,
-
     TaskFinished,
     TaskOutput,
     TaskRetrying,

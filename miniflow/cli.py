@@ -1,0 +1,247 @@
+"""The commands. The only module that knows click; what they do is in `miniflow.api`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from miniflow import __version__
+from miniflow.errors import FlowError, MiniFlowError, UsageError
+
+if TYPE_CHECKING:
+    from miniflow.events import Level
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(click.Group):
+    """Commands that report a user's mistake by a message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn our errors into messages and exit status 2."""
+        try:
+            return super().invoke(ctx)
+        except MiniFlowError as error:
+            text = str(error)
+            prefix = "" if isinstance(error, FlowError) and all(p.file for p in error.problems) else "error: "
+            click.echo(prefix + text, err=True)
+            ctx.exit(2)
+
+
+def directory(letter: str, name: str, default: str, help_text: str) -> Callable[[Any], Any]:
+    """Return an option for one of the directories."""
+    return click.option(
+        f"-{letter}",
+        f"--{name}-dir",
+        envvar=f"MINIFLOW_{name.upper()}_DIR",
+        default=default,
+        metavar="DIR",
+        show_default=True,
+        show_envvar=True,
+        help=help_text,
+    )
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@directory("f", "flows", "./flows", "Where the flows are.")
+@directory("t", "tasks", "./tasks", "Where the scripts of their tasks are.")
+@directory("o", "output", "./miniflow_output", "Where scripts and run directories go.")
+@click.option(
+    "-l",
+    "--log-level",
+    envvar="MINIFLOW_LOG_LEVEL",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    show_envvar=True,
+    help="The least that is shown. What is recorded is always complete.",
+)
+@click.version_option(__version__, message="miniflow %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, flows_dir: str, tasks_dir: str, output_dir: str, log_level: str) -> None:
+    """Run flows: Python scripts with dependencies, described in one JSON file.
+
+    Exit status: 0 all is well, 1 a task failed, 2 something is wrong with a flow or with how miniflow was called, 130, 143 or
+    129 after Ctrl-C, SIGTERM or SIGHUP.
+    """
+    ctx.obj = {
+        "dirs": {"flows_dir": flows_dir, "tasks_dir": tasks_dir, "output_dir": output_dir},
+        "level": log_level.lower(),
+    }
+
+
+@cli.command("list")
+@click.option("--json", "as_json", is_flag=True, help="All that there is to say of each flow, as a JSON array.")
+@click.pass_obj
+def list_flows(obj: dict[str, Any], as_json: bool) -> None:
+    """List the flows.
+
+    The names alone where standard output is no terminal. A file that is broken is listed by its own name, and its problems are
+    reported on standard error.
+    """
+    from miniflow.library import flow_files, load_flow_file
+
+    rows: list[dict[str, Any]] = []
+    broken: list[FlowError] = []
+    for path in flow_files(Path(obj["dirs"]["flows_dir"])):
+        try:
+            flow = load_flow_file(path, None)
+        except FlowError as error:
+            broken.append(error)
+            problems = [str(problem) for problem in error.problems]
+            rows.append({"name": path.stem, "file": str(path), "problems": problems})
+            continue
+        rows.append(
+            {
+                "name": flow.name,
+                "file": str(path),
+                "description": flow.description,
+                "version": flow.version,
+                "tasks": len(flow.tasks),
+                "params": list(flow.params),
+            }
+        )
+    rows.sort(key=lambda row: row["name"])
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+    elif sys.stdout.isatty():
+        _echo_table(rows)
+    else:
+        for row in rows:
+            click.echo(row["name"])
+    for problems_of_file in broken:
+        click.echo(str(problems_of_file), err=True)
+    if broken:
+        sys.exit(2)
+
+
+def _echo_table(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("No flows here.", err=True)
+        return
+    width = max(len(row["name"]) for row in rows)
+    click.echo(f"{'FLOW':{width}}  TASKS  DESCRIPTION")
+    for row in rows:
+        if "problems" in row:
+            click.echo(f"{row['name']:{width}}      -  (broken: {len(row['problems'])} problems)")
+        else:
+            from miniflow.sinks.console import harmless
+
+            summary = (row["description"].strip().splitlines() or [""])[0]
+            click.echo(f"{row['name']:{width}}  {row['tasks']:5}  {harmless(summary)}".rstrip())
+
+
+@cli.command()
+@click.argument("flow")
+@click.option(
+    "-p",
+    "--params",
+    metavar="PARAMS",
+    help="Parameters, which override the flow's defaults: a JSON object, the path of a file that holds one, or - for standard"
+    " input.",
+)
+@click.option("--dry-run", is_flag=True, help="Run nothing; write the flow's bash script and print its path.")
+@click.option(
+    "--parallel",
+    metavar="N|auto",
+    envvar="MINIFLOW_PARALLEL",
+    default="1",
+    show_default=True,
+    show_envvar=True,
+    help="How many tasks may run at once; auto: as many as there are processors. 1 is the script's order.",
+)
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    envvar="MINIFLOW_KEEP_GOING",
+    show_envvar=True,
+    help="After a failure, go on with all that does not depend on it.",
+)
+@click.option(
+    "--python",
+    metavar="PYTHON",
+    help="The interpreter of tasks that name none. Default: MINIFLOW_PYTHON, else that of an activated environment, else the"
+    " one that runs miniflow.",
+)
+@click.option(
+    "--log-format",
+    envvar="MINIFLOW_LOG_FORMAT",
+    type=click.Choice(["auto", "console", "json"]),
+    default="auto",
+    show_default=True,
+    show_envvar=True,
+    help="What to show: lines for people, or every event as JSON. auto: json if standard output is no terminal.",
+)
+@click.pass_obj
+def run(
+    obj: dict[str, Any],
+    flow: str,
+    params: str | None,
+    dry_run: bool,
+    parallel: str,
+    keep_going: bool,
+    python: str | None,
+    log_format: str,
+) -> None:
+    """Run FLOW: a name in the flows directory, or a path."""
+    from miniflow.api import plan_flow, write_script
+
+    options: dict[str, Any] = {
+        "params": read_params(params) if params is not None else None,
+        "keep_going": keep_going,
+        "python": os.path.abspath(python) if python and "/" in python else python,
+        **obj["dirs"],
+    }
+    limit = read_parallel(parallel)
+    if dry_run:
+        path = write_script(plan_flow(flow, **options))
+        relative = os.path.relpath(path)
+        click.echo(path if relative.startswith("..") else relative)
+        return
+    from miniflow.foreground import run_in_foreground
+
+    use_json = log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
+    level = cast("Level", obj["level"])
+    sys.exit(run_in_foreground(flow, use_json=use_json, level=level, parallel=limit, **options))
+
+
+def read_parallel(text: str) -> int:
+    """Return the worker limit of `--parallel`; for `auto` the number of processors that this process may use.
+
+    Raises:
+        UsageError: It is neither `auto` nor a whole number from 1.
+    """
+    if text == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--parallel must be a whole number from 1, or auto, not {text!r}")
+
+
+def read_params(text: str) -> dict[str, Any]:
+    """Return the parameters of `--params`: JSON text, a file's path, or `-` for standard input.
+
+    Raises:
+        UsageError, ParamsError: It is none of these.
+    """
+    from miniflow.expand import parse_params
+    from miniflow.suggest import quoted
+
+    if text == "-":
+        return parse_params(sys.stdin.buffer.read(), "standard input")
+    if text.lstrip()[:1] in ("{", "[", '"', ""):
+        return parse_params(text.encode("utf-8", "surrogateescape"), "--params")
+    try:
+        data = Path(text).read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f'--params {quoted(text)} is neither a JSON object like \'{{"date": "2023-01-01"}}\' nor a file: {why}'
+        ) from None
+    return parse_params(data, text)

@@ -1,0 +1,98 @@
+"""A run as the command line shows it: signals, standard output, exit status."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Unpack
+
+import anyio
+import anyio.abc
+
+from miniflow.api import DEFAULT_GRACE_S
+from miniflow.events import Level, RunResult
+from miniflow.runner import unwrapped
+from miniflow.running import Run, RunOptions, open_run
+from miniflow.signals import die_by
+from miniflow.sinks.console import ConsoleRenderer, harmless
+from miniflow.sinks.json_lines import JsonRenderer
+from miniflow.stdout import Output
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unpack[RunOptions]) -> int:
+    """Run a flow and show it; return the exit status, unless a signal stopped it: then end by that signal.
+
+    Raises:
+        MiniFlowError: As `run_flow`.
+    """
+    foreground = _Foreground(use_json, level)
+    anyio.run(lambda: foreground.go(flow, options))
+    if foreground.stopped_by is not None:
+        die_by(foreground.stopped_by)
+    assert foreground.result is not None
+    return foreground.result.exit_status or 0
+
+
+class _Foreground:
+    def __init__(self, use_json: bool, level: Level) -> None:
+        self._use_json = use_json
+        self._json = JsonRenderer(level)
+        self._console = ConsoleRenderer(level)
+        self._stdout = Output(1)
+        self._stderr = Output(2)
+        self._run: Run | None = None
+        self.result: RunResult | None = None
+        self.stopped_by: int | None = None
+
+    async def go(self, flow: str, options: RunOptions) -> None:
+        # A signal that our caller has told us to ignore (nohup) stays ignored.
+        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        with anyio.open_signal_receiver(*heard) as signals:
+            try:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._stop_on_signal, signals, group)
+                    async with open_run(flow, **options) as run:
+                        self._run = run
+                        if self.stopped_by is not None:
+                            run.cancel(128 + self.stopped_by)
+                        await self._show(run)
+                    self.result = run.result
+                    group.cancel_scope.cancel()
+            except BaseExceptionGroup as errors:
+                raise unwrapped(errors) from None
+
+    async def _show(self, run: Run) -> None:
+        while items := await run.take():
+            if self._use_json:
+                await self._stdout.write(b"".join(map(self._json.render, items)))
+                continue
+            for item in items:
+                printed, progress = self._console.render(item)
+                if printed:
+                    await self._stdout.write(printed.encode())
+                if progress:
+                    await self._stderr.write(progress.encode())
+        if not self._use_json:
+            await self._stderr.write(f"recorded in {harmless(str(run.run_dir))}\n".encode())
+
+    async def _stop_on_signal(self, signals: AsyncIterator[int], group: anyio.abc.TaskGroup) -> None:
+        async for number in signals:
+            if self.stopped_by is not None:
+                continue
+            self.stopped_by = number
+            if self._run is not None:
+                self._run.cancel(128 + number)
+            # A reader that is stuck must not keep us: once the tasks have had their time, it has had its own.
+            group.start_soon(self._give_up_output, group)
+
+    async def _give_up_output(self, group: anyio.abc.TaskGroup) -> None:
+        await anyio.sleep(DEFAULT_GRACE_S + 1)
+        self._stdout.give_up()
+        self._stderr.give_up()
+        if self._run is not None and self._run.result.state != "running":
+            self.result = self._run.result
+            group.cancel_scope.cancel()

@@ -1,0 +1,243 @@
+"""The Python API's asynchronous half: where plan, executor and sinks are put together to a run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+import anyio
+import anyio.to_thread
+
+from miniflow.api import (
+    DEFAULT_FLOWS_DIR,
+    DEFAULT_GRACE_S,
+    DEFAULT_OUTPUT_DIR,
+    DEFAULT_TASKS_DIR,
+    FlowLike,
+    PathLike,
+    PlanOptions,
+    check_parallel,
+    plan_flow,
+)
+from miniflow.bash import render_script
+from miniflow.errors import UsageError
+from miniflow.events import Event, RunResult
+from miniflow.executors.local import LocalExecutor
+from miniflow.plan import Plan
+from miniflow.rundir import RunDir, create_run_dir, write_atomically
+from miniflow.runner import CallbackSink, RunSetup, run_plan, unwrapped
+from miniflow.sinks import Item, Sink
+from miniflow.sinks.feed import Feed
+from miniflow.sinks.run_directory import RunDirectorySink
+
+
+class RunOptions(PlanOptions, total=False):
+    """The keyword arguments of everything that runs a flow; `run_flow` says what they mean."""
+
+    parallel: int
+    grace: float
+
+
+async def run_flow(
+    flow: FlowLike,
+    *,
+    parallel: int = 1,
+    params: Mapping[str, Any] | None = None,
+    keep_going: bool = False,
+    on_event: Callable[[Event], object] | None = None,
+    python: str | None = None,
+    grace: float = DEFAULT_GRACE_S,
+    flows_dir: PathLike = DEFAULT_FLOWS_DIR,
+    tasks_dir: PathLike = DEFAULT_TASKS_DIR,
+    output_dir: PathLike = DEFAULT_OUTPUT_DIR,
+) -> RunResult:
+    """Run a flow, and return how it ended: a failed task is a result, not an exception.
+
+    Works under asyncio and trio, any number of times at once. Installs no signal handlers and configures no logging.
+
+    Args:
+        flow: A name in `flows_dir`, a path, a `Flow`, or a mapping that has the form of a flow file.
+        parallel: How many attempts may run at once. With 1, tasks run in the script's order.
+        params: Override the flow's defaults.
+        keep_going: Whether tasks that do not depend on a failed one start after it has failed.
+        on_event: Called with each event, in the event loop: be quick. What it raises stops the run, and is raised here.
+        python: The interpreter of tasks that name none; see `default_python`.
+        grace: Seconds between SIGTERM and SIGKILL when an attempt is timed out or cancelled.
+        flows_dir: Where flows are looked up by name.
+        tasks_dir: Where the scripts are.
+        output_dir: Where the run directory is made.
+
+    Raises:
+        FlowError, ParamsError, UsageError: Before anything has started.
+        OutputError: The run cannot be recorded; it was stopped.
+
+    When cancelled, every process is stopped and every status recorded before the cancellation goes on.
+    """
+
+    prepared = await _prepare(
+        flow,
+        [CallbackSink(on_event)] if on_event is not None else [],
+        parallel=parallel,
+        params=params,
+        keep_going=keep_going,
+        python=python,
+        grace=grace,
+        flows_dir=flows_dir,
+        tasks_dir=tasks_dir,
+        output_dir=output_dir,
+    )
+    await prepared.go()
+    return prepared.result
+
+
+@contextlib.asynccontextmanager
+async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterator[Run]:
+    """Run a flow while the block runs: `async with open_run("x") as run: async for event in run: ...`, then `run.result`.
+
+    A reader that is slow slows the tasks' output down. Leaving the block before the run is over cancels it: every process is
+    ended and every status recorded before the block is left. Options and errors are those of `run_flow`.
+    """
+
+    feed = Feed()
+    prepared = await _prepare(flow, [feed], **options)
+    scope = anyio.CancelScope()
+    run = Run(prepared, feed, scope)
+
+    async def go() -> None:
+        try:
+            with scope:
+                await prepared.go(feed.wait_for_room, lambda: run._exit_status_if_cancelled)
+        finally:
+            feed.close()
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(go)
+            try:
+                yield run
+            finally:
+                feed.close()  # nobody reads any more
+                scope.cancel()
+    except BaseExceptionGroup as errors:
+        raise unwrapped(errors) from None
+
+
+class Run:
+    """A run that is going on: an asynchronous iterator of its events, and its result once it is over."""
+
+    def __init__(self, prepared: _Prepared, feed: Feed, scope: anyio.CancelScope) -> None:
+        self._prepared = prepared
+        self._feed = feed
+        self._scope = scope
+        self._exit_status_if_cancelled = 130
+
+    def cancel(self, exit_status: int = 130) -> None:
+        """Stop the run: nothing new starts, every process is ended. Its events go on to the last.
+
+        Args:
+            exit_status: What the run is recorded to exit with: 128 + the signal that was the cause.
+        """
+        self._exit_status_if_cancelled = exit_status
+        self._scope.cancel()
+
+    @property
+    def plan(self) -> Plan:
+        """What is run."""
+        return self._prepared.plan
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's directory."""
+        return self._prepared.run_dir.path
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self._prepared.run_dir.run_id
+
+    @property
+    def result(self) -> RunResult:
+        """How the run ended or, while it goes on, what is known of it."""
+        return self._prepared.result
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+
+        while items := await self.take():
+            for item in items:
+                if isinstance(item, Event):
+                    yield item
+                else:
+                    for event in item.events():
+                        yield event
+
+    async def take(self) -> list[Item]:
+        """Wait for what comes next; return all there is, lines of output in chunks, or nothing when the run is over."""
+        return await self._feed.take()
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A run with all that it needs, before its first event."""
+
+    plan: Plan
+    run_dir: RunDir
+    recorder: RunDirectorySink
+    sinks: Sequence[Sink]
+    parallel: int
+    grace_s: float
+
+    @property
+    def result(self) -> RunResult:
+        return self.recorder.record.result(self.plan.flow, self.run_dir)
+
+    async def go(
+        self,
+        wait_for_room: Callable[[], Awaitable[None]] | None = None,
+        exit_status_if_cancelled: Callable[[], int] = lambda: 130,
+    ) -> None:
+
+        setup = RunSetup(
+            run_id=self.run_dir.run_id,
+            run_dir=str(self.run_dir.path),
+            executor=LocalExecutor(),
+            sinks=[self.recorder, *self.sinks],
+            environ=dict(os.environ),
+            parallel=self.parallel,
+            grace_s=self.grace_s,
+            exit_status_if_cancelled=exit_status_if_cancelled,
+            wait_for_room=wait_for_room,
+        )
+        try:
+            await run_plan(self.plan, setup)
+        finally:
+            self.recorder.close()
+
+
+async def _prepare(
+    flow: FlowLike,
+    sinks: Sequence[Sink],
+    *,
+    parallel: int = 1,
+    grace: float = DEFAULT_GRACE_S,
+    **options: Unpack[PlanOptions],
+) -> _Prepared:
+
+    check_parallel(parallel)
+    if not 0 <= grace < float("inf"):
+        raise UsageError(f"grace must be a number of seconds from 0, not {grace}")
+
+    def prepare() -> _Prepared:
+
+        plan = plan_flow(flow, **options)
+        run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
+        write_atomically(run_dir.plan, json.dumps(plan.to_json(), ensure_ascii=False, indent=1).encode() + b"\n")
+        write_atomically(run_dir.script, render_script(plan).encode(), mode=0o700)
+        return _Prepared(plan, run_dir, RunDirectorySink(run_dir), sinks, parallel, grace)
+
+    # Reading and planning a large flow takes longer than an event loop should be kept.
+    return await anyio.to_thread.run_sync(prepare)
