@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from miniflow import library
 from miniflow.bash import render_script
+from miniflow.dump import flow_to_mapping
 from miniflow.errors import OutputError, RunFailed, UsageError
 from miniflow.model import Flow
-from miniflow.parse import flow_from_mapping, flow_to_mapping
+from miniflow.parse import flow_from_mapping
 from miniflow.plan import Place, Plan, make_plan
 from miniflow.rundir import RunDir, write_atomically
 

@@ -9,8 +9,8 @@ from typing import Any
 from miniflow import jsontext
 from miniflow.errors import FlowError, ParamsError
 from miniflow.jsontext import Found, Path
+from miniflow.kinds import article, describe, fits
 from miniflow.model import Flow, Json, Scalar, Task
-from miniflow.parse import article, describe, fits
 from miniflow.placeholders import PlaceholderError, expand, is_text, scalar_text
 from miniflow.suggest import did_you_mean, quoted
 

@@ -15,13 +15,13 @@ from miniflow.durations import parse_duration
 from miniflow.errors import FlowError, Problem
 from miniflow.graph import find_cycles
 from miniflow.jsontext import Found, Path
+from miniflow.kinds import article, describe, fits, is_number, type_of
 from miniflow.model import (
     ID_PATTERN,
     MAX_ID_LENGTH,
     TRIGGER_RULES,
     Args,
     Flow,
-    Json,
     Param,
     ParamType,
     Retries,
@@ -91,75 +91,12 @@ def flow_from_mapping(mapping: Mapping[str, Any], check_script: ScriptCheck | No
     return flow
 
 
-def flow_to_mapping(flow: Flow) -> dict[str, Any]:
-    """Return the flow in the form of a flow file; what `flow_from_mapping` makes of it equals the flow."""
-    result: dict[str, Any] = {"name": flow.name}
-    for field in ("description", "version", "python"):
-        if value := getattr(flow, field):
-            result[field] = value
-    if flow.params:
-        result["params"] = {name: _param_to_mapping(param) for name, param in flow.params.items()}
-    if flow.env:
-        result["env"] = flow.env
-    result["tasks"] = [_task_to_mapping(task) for task in flow.tasks]
-    return result
-
-
-def _param_to_mapping(param: Param) -> dict[str, Any]:
-    result: dict[str, Any] = {"required": param.required}
-    if not param.required:
-        result["default"] = param.default
-    if param.type:
-        result["type"] = param.type
-    if param.description:
-        result["description"] = param.description
-    return result
-
-
-def _task_to_mapping(task: Task) -> dict[str, Any]:
-    result: dict[str, Any] = {"id": task.id, "script": task.script}
-    for field in ("description", "depends_on", "args", "env", "cwd", "python", "timeout"):
-        value = getattr(task, field)
-        if value is not None and (value or not isinstance(value, (str, tuple, dict))):
-            result[field] = value
-    if task.retries != Retries():
-        policy = task.retries
-        result["retries"] = {"max": policy.max, "delay": policy.delay, "backoff": policy.backoff}
-        if policy.max_delay is not None:
-            result["retries"]["max_delay"] = policy.max_delay
-        if policy.on_exit_codes:
-            result["retries"]["on_exit_codes"] = policy.on_exit_codes
-    if task.trigger_rule != "all_success":
-        result["trigger_rule"] = task.trigger_rule
-    return result
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         return list(value)
     raise TypeError(f"a value of type {type(value).__name__}")
-
-
-def _kind(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return f"the string {quoted(value)}"
-        case int() | float():
-            return f"the number {json.dumps(value)[:40]}"
-        case list() | tuple():
-            return "an array"
-        case _:
-            return "an object"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class _Reader:
@@ -178,7 +115,7 @@ class _Reader:
 
     def flow(self, data: Any, source: Source | None) -> Flow | None:
         if not isinstance(data, dict):
-            self._problem((), f"a flow is a JSON object, not {_kind(data)}")
+            self._problem((), f"a flow is a JSON object, not {describe(data)}")
             return None
         self._check_fields(data, _FLOW_FIELDS, (), "flow")
         name = self._name(data, "name", (), "flow")
@@ -204,7 +141,7 @@ class _Reader:
             self._problem((), 'the flow has no "tasks"')
             return ()
         if not isinstance(items, list):
-            self._problem(("tasks",), f"must be an array of tasks, not {_kind(items)}")
+            self._problem(("tasks",), f"must be an array of tasks, not {describe(items)}")
             return ()
         if not items:
             self._problem(("tasks",), "a flow needs at least one task")
@@ -214,7 +151,7 @@ class _Reader:
             if isinstance(item, dict):
                 tasks.append(self._task(item, ("tasks", index)))
             else:
-                self._problem(("tasks", index), f"a task is an object, not {_kind(item)}")
+                self._problem(("tasks", index), f"a task is an object, not {describe(item)}")
         if len(tasks) == len(items):
             self._check_graph(tasks)
         return tuple(tasks)
@@ -271,7 +208,7 @@ class _Reader:
         rule = data.get("trigger_rule", "all_success")
         if rule not in TRIGGER_RULES:
             hint = did_you_mean(rule, TRIGGER_RULES) if isinstance(rule, str) else ""
-            self._problem((*at, "trigger_rule"), f"must be one of {', '.join(TRIGGER_RULES)}, not {_kind(rule)}{hint}")
+            self._problem((*at, "trigger_rule"), f"must be one of {', '.join(TRIGGER_RULES)}, not {describe(rule)}{hint}")
             rule = "all_success"
         return Task(
             id=task_id,
@@ -292,11 +229,11 @@ class _Reader:
         if isinstance(value, str):
             return (value,)
         if not isinstance(value, list):
-            self._problem(path, f"must be an array of task ids, not {_kind(value)}")
+            self._problem(path, f"must be an array of task ids, not {describe(value)}")
             return ()
         for position, item in enumerate(value):
             if not isinstance(item, str):
-                self._problem((*path, position), f"must be a task id, not {_kind(item)}")
+                self._problem((*path, position), f"must be a task id, not {describe(item)}")
                 return ()
         return tuple(dict.fromkeys(value)) if len(value) > 1 else tuple(value)
 
@@ -305,7 +242,7 @@ class _Reader:
         script = data.get("script")
         if not isinstance(script, str) or not script:
             if "script" in data:
-                self._problem(path, f"must be the path of a file inside the tasks directory, not {_kind(script)}")
+                self._problem(path, f"must be the path of a file inside the tasks directory, not {describe(script)}")
             else:
                 self._problem(at, 'the task has no "script"')
             return ""
@@ -326,7 +263,7 @@ class _Reader:
                 self._argument(item, (*at, index))
             return tuple(value)
         if not isinstance(value, dict):
-            self._problem(at, f"must be an array or an object, not {_kind(value)}")
+            self._problem(at, f"must be an array or an object, not {describe(value)}")
             return ()
         result: dict[str, Scalar | tuple[Scalar, ...]] = {}
         for name, item in value.items():
@@ -349,17 +286,17 @@ class _Reader:
         if isinstance(value, str):
             self._placeholders(value, at)
         elif value is None or isinstance(value, (list, dict)):
-            self._problem(at, f"an argument is a string, a number or a boolean, not {_kind(value)}")
+            self._problem(at, f"an argument is a string, a number or a boolean, not {describe(value)}")
 
     def _option_value(self, value: Any, at: Path) -> None:
         if isinstance(value, str):
             self._placeholders(value, at)
         elif isinstance(value, (list, dict)):
-            self._problem(at, f"an option's value is a string, a number, a boolean or null, not {_kind(value)}")
+            self._problem(at, f"an option's value is a string, a number, a boolean or null, not {describe(value)}")
 
     def _env(self, value: Any, at: Path) -> dict[str, Scalar]:
         if not isinstance(value, dict):
-            self._problem(at, f"must be an object of variables, not {_kind(value)}")
+            self._problem(at, f"must be an object of variables, not {describe(value)}")
             return {}
         for name, item in value.items():
             path = (*at, name)
@@ -370,12 +307,12 @@ class _Reader:
             if isinstance(item, str):
                 self._placeholders(item, path)
             elif item is None or isinstance(item, (list, dict)):
-                self._problem(path, f"a variable is a string, a number or a boolean, not {_kind(item)}")
+                self._problem(path, f"a variable is a string, a number or a boolean, not {describe(item)}")
         return value
 
     def _cwd(self, value: Any, at: Path) -> str | None:
         if not isinstance(value, str) or not value:
-            self._problem(at, f"must be the path of a directory, not {_kind(value)}")
+            self._problem(at, f"must be the path of a directory, not {describe(value)}")
             return None
         self._placeholders(value, at)
         return value
@@ -385,7 +322,7 @@ class _Reader:
         if "python" not in data:
             return None
         if not isinstance(value, str) or not value or value.startswith("-"):
-            self._problem((*at, "python"), f"must be the path or the name of an interpreter, not {_kind(value)}")
+            self._problem((*at, "python"), f"must be the path or the name of an interpreter, not {describe(value)}")
             return None
         return value
 
@@ -396,16 +333,16 @@ class _Reader:
         if "max" not in value:
             self._problem(at, 'the number of retries, "max", is missing')
         backoff = value.get("backoff", 1)
-        if not _is_number(backoff) or not 1 <= backoff <= 1000:
-            self._problem((*at, "backoff"), f"must be a number from 1 to 1000, not {_kind(backoff)}")
+        if not is_number(backoff) or not 1 <= backoff <= 1000:
+            self._problem((*at, "backoff"), f"must be a number from 1 to 1000, not {describe(backoff)}")
             backoff = 1
         codes = value.get("on_exit_codes", [])
         if not isinstance(codes, list) or ("on_exit_codes" in value and not codes):
-            self._problem((*at, "on_exit_codes"), f"must be an array of at least one exit status, not {_kind(codes)}")
+            self._problem((*at, "on_exit_codes"), f"must be an array of at least one exit status, not {describe(codes)}")
             codes = []
         for index, code in enumerate(codes):
             if type(code) is not int or not 1 <= code <= 255:
-                self._problem((*at, "on_exit_codes", index), f"must be an exit status from 1 to 255, not {_kind(code)}")
+                self._problem((*at, "on_exit_codes", index), f"must be an exit status from 1 to 255, not {describe(code)}")
         return Retries(
             max=self._count(value.get("max", 0), (*at, "max")),
             delay=self._duration(value["delay"], (*at, "delay")) if "delay" in value else 0,
@@ -416,7 +353,7 @@ class _Reader:
 
     def _count(self, value: Any, at: Path) -> int:
         if type(value) is not int or not 0 <= value <= MAX_RETRIES:
-            self._problem(at, f"must be a whole number from 0 to {MAX_RETRIES}, not {_kind(value)}")
+            self._problem(at, f"must be a whole number from 0 to {MAX_RETRIES}, not {describe(value)}")
             return 0
         return value
 
@@ -427,9 +364,9 @@ class _Reader:
         return seconds
 
     def _duration(self, value: Any, at: Path) -> float:
-        seconds = parse_duration(value) if _is_number(value) or isinstance(value, str) else None
+        seconds = parse_duration(value) if is_number(value) or isinstance(value, str) else None
         if seconds is None:
-            self._problem(at, f'must be seconds or a text like "1m30s", at most a year, not {_kind(value)}')
+            self._problem(at, f'must be seconds or a text like "1m30s", at most a year, not {describe(value)}')
             return 0
         return seconds
 
@@ -437,7 +374,7 @@ class _Reader:
 
     def _params(self, value: Any) -> dict[str, Param]:
         if not isinstance(value, dict):
-            self._problem(("params",), f"must be an object of parameters, not {_kind(value)}")
+            self._problem(("params",), f"must be an object of parameters, not {describe(value)}")
             return {}
         if value:
             self._declared = frozenset(value)
@@ -453,21 +390,21 @@ class _Reader:
         if not isinstance(value, dict):
             if jsontext.is_too_deep(value):
                 self._problem(at, f"nested deeper than {jsontext.MAX_DEPTH} levels")
-            return Param(type=_type_of(value), default=value)
+            return Param(type=type_of(value), default=value)
         self._check_fields(value, _PARAM_FIELDS, at, "parameter")
         default = value.get("default")
-        kind = value.get("type", _type_of(default))
+        kind = value.get("type", type_of(default))
         if "type" in value and kind not in _PARAM_TYPES:
             hint = did_you_mean(kind, _PARAM_TYPES) if isinstance(kind, str) else ""
-            self._problem((*at, "type"), f"must be one of {', '.join(_PARAM_TYPES)}, not {_kind(kind)}{hint}")
+            self._problem((*at, "type"), f"must be one of {', '.join(_PARAM_TYPES)}, not {describe(kind)}{hint}")
             kind = None
         if jsontext.is_too_deep(default):
             self._problem((*at, "default"), f"nested deeper than {jsontext.MAX_DEPTH} levels")
         elif default is not None and kind and not fits(default, kind):
-            self._problem((*at, "default"), f"must be {article(kind)}, as the type says, not {_kind(default)}")
+            self._problem((*at, "default"), f"must be {article(kind)}, as the type says, not {describe(default)}")
         required = value.get("required", "default" not in value)
         if not isinstance(required, bool):
-            self._problem((*at, "required"), f"must be true or false, not {_kind(required)}")
+            self._problem((*at, "required"), f"must be true or false, not {describe(required)}")
             required = False
         elif required and "default" in value:
             self._problem((*at, "required"), "a required parameter has no use for a default; take one of them away")
@@ -488,7 +425,7 @@ class _Reader:
         if field not in data:
             self._problem(at, f'the {what} has no "{field}"')
         elif not isinstance(value, str):
-            self._problem((*at, field), f"must be a string, not {_kind(value)}")
+            self._problem((*at, field), f"must be a string, not {describe(value)}")
         elif not ID_PATTERN.fullmatch(value):
             self._problem(
                 (*at, field),
@@ -504,52 +441,10 @@ class _Reader:
         value = data.get(field, "")
         if isinstance(value, str):
             return value
-        self._problem((*at, field), f"must be a string, not {_kind(value)}")
+        self._problem((*at, field), f"must be a string, not {describe(value)}")
         return ""
 
     def _placeholders(self, text: str, at: Path) -> None:
         if "{{" in text:
             for problem in placeholder_problems(text, self._declared):
                 self._problem(at, problem)
-
-
-def _type_of(default: Json) -> ParamType | None:
-    """Return the type that a default stands for; a whole number stands for any number."""
-    match default:
-        case None:
-            return None
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-        case Mapping():
-            return "object"
-        case _:
-            return "array"
-
-
-def fits(value: Json, kind: ParamType) -> bool:
-    """Return whether a value is of the declared type."""
-    match kind:
-        case "string":
-            return isinstance(value, str)
-        case "integer":
-            return isinstance(value, int) and not isinstance(value, bool)
-        case "number":
-            return _is_number(value)
-        case "boolean":
-            return isinstance(value, bool)
-        case "array":
-            return isinstance(value, (list, tuple))
-        case "object":
-            return isinstance(value, Mapping)
-
-
-def article(kind: ParamType) -> str:
-    """Return `an integer`, `a string`."""
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-
-
-describe = _kind

@@ -95,7 +95,7 @@ async def run_plan(plan: Plan, setup: RunSetup) -> None:
 
 
 def unwrapped(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the one exception of a group that matters: groups are for those who have started tasks, and our callers have not."""
+    """Return the one exception of a group that matters: groups are for those who have started tasks, our callers have not."""
     leaves: list[BaseException] = []
     pending: list[BaseException] = [errors]
     while pending:
