@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 
 def settle() -> None:
@@ -16,6 +17,10 @@ def settle() -> None:
         except OSError:
             # Closed: the next file opened would become standard output. The lowest free number is this one.
             os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)
+    # Python has None for a stream that was closed.
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def die_by(number: int) -> None:
