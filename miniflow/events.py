@@ -365,7 +365,7 @@ def _how(exit_status: int, reason: Reason, signal: str | None) -> str:
         case "spawn":
             return "could not be started"
         case "lost":
-            return "ended, but its exit status is lost"
+            return "cannot be said to have succeeded"
         case _:
             return f"failed with exit status {exit_status}" if exit_status else "exited with 0"
 

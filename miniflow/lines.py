@@ -36,7 +36,7 @@ class LineSplitter:
     def _split(self, whole: bytes) -> list[tuple[tuple[str, ...], bool]]:
         groups: list[tuple[tuple[str, ...], bool]] = []
         if self._in_long_line:
-            # The end of a line whose beginning was given out; it may be empty, and says all the same where the line ends.
+            # The end of a line whose beginning was given out.
             end = whole.index(b"\n")
             groups.append((_parts(whole[:end]), True))
             whole = whole[end + 1 :]

@@ -195,9 +195,9 @@ class Record:
 
 
 def read_run(path: str | os.PathLike[str]) -> RunResult:
-    """Return what the journal of a run directory says, whoever wrote it; a torn last line is ignored.
+    """Return what the journal of a run directory says, whoever wrote it; a torn line is ignored.
 
-    Tasks that nothing has happened to yet are missing from `tasks`.
+    Tasks that nothing has happened to yet are missing from `tasks`. A run that is not over, or was broken off, is `running`.
 
     Raises:
         MiniFlowError: There is no journal, or its first event is not that of a run.
@@ -208,12 +208,17 @@ def read_run(path: str | os.PathLike[str]) -> RunResult:
     except OSError as error:
         raise MiniFlowError(f"{run_dir.path} is no run directory: {error.strerror}: {run_dir.journal.name}") from error
     record = Record()
-    flow = run_dir.path.parent.name
+    flow: str | None = None
     for line in lines[:-1]:  # what follows the last end of line is torn, or nothing
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict):
-            record.apply(event)
-    return record.result(flow, run_dir)
+        if not isinstance(event, dict):
+            continue
+        if flow is None:
+            if event.get("event") != "run.started":
+                raise MiniFlowError(f"{run_dir.journal} is no journal of a run: it does not begin with run.started")
+            flow = str(event.get("flow"))
+        record.apply(event)
+    return record.result(run_dir.path.parent.name if flow is None else flow, run_dir)

@@ -18,7 +18,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from miniflow.errors import MiniFlowError
+from miniflow.errors import MiniFlowError, OutputError
 from miniflow.events import (
     Event,
     OutputChunk,
@@ -43,6 +43,7 @@ from miniflow.scheduler import (
     End,
     EndState,
     Finish,
+    NotStarted,
     Outcome,
     RetryDue,
     Scheduler,
@@ -73,7 +74,7 @@ class RunSetup:
     grace_s: float = DEFAULT_GRACE_S
     exit_status_if_cancelled: Callable[[], int] = lambda: 130
     wait_for_room: Callable[[], Awaitable[None]] | None = None
-    """Awaited after each chunk of output: back-pressure."""
+    """Awaited before each attempt and after each chunk of its output: back-pressure."""
 
 
 async def run_plan(plan: Plan, setup: RunSetup) -> None:
@@ -115,7 +116,9 @@ class _Run:
         self._setup = setup
         order = plan.order() if setup.parallel == 1 else ()
         self._scheduler = Scheduler(plan.tasks, limit=setup.parallel, order=order, keep_going=plan.keep_going)
-        self._stimuli_in, self._stimuli_out = anyio.create_memory_object_stream[Stimulus](float("inf"))
+        # No memory object stream: what it has handed to a task that is cancelled in the same moment is lost.
+        self._stimuli: deque[Stimulus] = deque()
+        self._has_stimuli = anyio.Event()
         self._actions: deque[Action] = deque()
         self._has_ended = False
         self._is_stopping = False
@@ -123,6 +126,8 @@ class _Run:
         self._sinks = list(setup.sinks)
         self._began_at = time.monotonic()
         self._first_start: dict[int, float] = {}
+        self._lost_output: set[str] = set()
+        """Tasks whose output has not been recorded whole: they have not succeeded."""
         self._counts = {"succeeded": 0, "failed": 0, "skipped": 0, "cancelled": 0}
         self._base_env = {
             **setup.environ,
@@ -135,29 +140,37 @@ class _Run:
 
     async def drive(self, group: anyio.abc.TaskGroup) -> None:
         """Feed the scheduler, and do what it says, until every task has ended."""
-        with self._stimuli_in, self._stimuli_out:
-            try:
-                self.emit(
-                    RunStarted(
-                        *self._now(),
-                        len(self._plan.tasks),
-                        self._setup.parallel,
-                        self._plan.keep_going,
-                        tuple(self._plan.params),
-                    )
+        try:
+            self.emit(
+                RunStarted(
+                    *self._now(),
+                    len(self._plan.tasks),
+                    self._setup.parallel,
+                    self._plan.keep_going,
+                    tuple(self._plan.params),
                 )
-                self._actions += self._scheduler.handle(Begin())
-                await self._work(group)
-            except BaseException:
-                # Cancelled, or a sink cannot go on. The attempts are cancelled too, and each reports its end to us.
-                group.cancel_scope.cancel()
-                self._is_stopping = True
+            )
+            self._actions += self._scheduler.handle(Begin())
+            await self._work(group)
+        except BaseException as error:
+            # Cancelled, or a sink cannot go on. The attempts are cancelled too, and each reports its end to us.
+            group.cancel_scope.cancel()
+            self._is_stopping = True
+            self._actions += self._scheduler.handle(Stop())
+            await self._work_to_the_end(group)
+            if self._late_error is not None and isinstance(error, anyio.get_cancelled_exc_class()):
+                raise self._late_error from None
+            raise
+
+    async def _work_to_the_end(self, group: anyio.abc.TaskGroup) -> None:
+        while not self._has_ended:
+            try:
                 with anyio.CancelScope(shield=True):  # its end is the end of the attempts, and they have deadlines
-                    self._actions += self._scheduler.handle(Stop())
                     await self._work(group)
-                if self._late_error is not None:
-                    raise self._late_error from None
-                raise
+            except anyio.get_cancelled_exc_class():
+                # An asyncio loop that shuts down cancels each of its tasks for itself, shielded or not. It does so to the
+                # attempts too, which then end their processes at once; the cancellation we are here for goes on after that.
+                continue
 
     async def _work(self, group: anyio.abc.TaskGroup) -> None:
         done = 0
@@ -171,14 +184,20 @@ class _Run:
                     await anyio.lowlevel.checkpoint()
             if self._has_ended:
                 return
-            stimulus = await self._stimuli_out.receive()
-            self._actions += self._scheduler.handle(stimulus)
+            while not self._stimuli:
+                self._has_stimuli = anyio.Event()
+                await self._has_stimuli.wait()
+            self._actions += self._scheduler.handle(self._stimuli.popleft())
+
+    def _tell(self, stimulus: Stimulus) -> None:
+        self._stimuli.append(stimulus)
+        self._has_stimuli.set()
 
     def _perform(self, action: Action, group: anyio.abc.TaskGroup) -> None:
         match action:
             case Start(task, attempt):
                 if self._is_stopping:
-                    self._tell_not_run(task)
+                    self._tell(NotStarted(task))
                 else:
                     group.start_soon(self._attempt, task, attempt)
             case Wait(task, attempt, delay_s, outcome):
@@ -211,9 +230,6 @@ class _Run:
 
     def _finish(self, task: int, attempt: int, state: EndState, outcome: Outcome) -> None:
         self._counts[state] += 1
-        if outcome.reason == "stopped" and attempt == 1:  # it was stopped before there was a process
-            self.emit(TaskCancelled(*self._now(), self._id(task), "stopped"))
-            return
         duration_s = round(time.monotonic() - self._first_start.get(task, time.monotonic()), 6)
         self.emit(
             TaskFinished(
@@ -235,21 +251,19 @@ class _Run:
         observer = _Observer(self, task, number)
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
         attempt = Attempt(self._plan.argv(planned), env, self._plan.cwd(planned), planned.timeout_s, self._setup.grace_s)
-        self._first_start.setdefault(task, time.monotonic())
         try:
+            await observer.wait_for_room()
+            self._first_start.setdefault(task, time.monotonic())
             await self._setup.executor.run(attempt, observer)
         finally:
-            if observer.outcome is None:
-                self._tell_not_run(task)
-            else:
-                self._stimuli_in.send_nowait(AttemptEnded(task, observer.outcome))
-
-    def _tell_not_run(self, task: int) -> None:
-        self._stimuli_in.send_nowait(AttemptEnded(task, Outcome(143, "stopped", stopped=True)))
+            outcome = observer.outcome
+            if outcome is not None and outcome.exit_status == 0 and planned.id in self._lost_output:
+                outcome = Outcome(1, "lost", error="its output could not be written")
+            self._tell(NotStarted(task) if outcome is None else AttemptEnded(task, outcome))
 
     async def _wait_to_retry(self, task: int, delay_s: float) -> None:
         await anyio.sleep(delay_s)
-        self._stimuli_in.send_nowait(RetryDue(task))
+        self._tell(RetryDue(task))
 
     def _id(self, task: int) -> str:
         return self._plan.tasks[task].id
@@ -258,13 +272,19 @@ class _Run:
         return time.time_ns(), self._plan.flow, self._setup.run_id
 
     def emit(self, item: Item) -> None:
-        """Tell every sink; one that raises is told nothing more, and its exception ends the run."""
+        """Tell every sink; the exception of one that raises ends the run.
+
+        It is told nothing more, unless it is an OutputError: who cannot write a log may still be able to write a status.
+        """
         first_error: BaseException | None = None
         for sink in list(self._sinks):
             try:
                 sink.emit(item)
             except BaseException as error:  # raised below, once all the others have been told
-                self._sinks.remove(sink)
+                if not isinstance(error, OutputError):
+                    self._sinks.remove(sink)
+                elif isinstance(item, OutputChunk):
+                    self._lost_output.add(item.template.task_id)
                 first_error = first_error or error
         if first_error is None:
             return
@@ -287,12 +307,14 @@ class _Observer:
         run, planned = self._run, self._run._plan.tasks[self._task]
         run.emit(TaskStarted(*run._now(), planned.id, self._attempt, pid, tuple(run._plan.argv(planned))))
 
-    async def output(self, stream: Stream, data: bytes) -> None:
+    def output(self, stream: Stream, data: bytes) -> None:
         splitter = self._splitters.get(stream)
         if splitter is None:
             splitter = self._splitters[stream] = LineSplitter()
         for lines, partial in splitter.feed(data):
             self._emit(stream, lines, partial)
+
+    async def wait_for_room(self) -> None:
         if self._run._setup.wait_for_room is not None:
             await self._run._setup.wait_for_room()
 

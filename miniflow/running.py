@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,20 +79,31 @@ async def run_flow(
 
     When cancelled, every process is stopped and every status recorded before the cancellation goes on.
     """
+    prepared: _Prepared | None = None
 
-    prepared = await _prepare(
-        flow,
-        [CallbackSink(on_event)] if on_event is not None else [],
-        parallel=parallel,
-        params=params,
-        keep_going=keep_going,
-        python=python,
-        grace=grace,
-        flows_dir=flows_dir,
-        tasks_dir=tasks_dir,
-        output_dir=output_dir,
-    )
-    await prepared.go()
+    async def go() -> None:
+        nonlocal prepared
+        prepared = await _prepare(
+            flow,
+            [CallbackSink(on_event)] if on_event is not None else [],
+            parallel=parallel,
+            params=params,
+            keep_going=keep_going,
+            python=python,
+            grace=grace,
+            flows_dir=flows_dir,
+            tasks_dir=tasks_dir,
+            output_dir=output_dir,
+        )
+        await prepared.go()
+
+    try:
+        # In a child task for the reason that `run_plan` gives: a run directory that is being made is not forgotten.
+        async with anyio.create_task_group() as group:
+            group.start_soon(go)
+    except BaseExceptionGroup as errors:
+        raise unwrapped(errors) from None
+    assert prepared is not None
     return prepared.result
 
 
@@ -102,16 +114,20 @@ async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterat
     A reader that is slow slows the tasks' output down. Leaving the block before the run is over cancels it: every process is
     ended and every status recorded before the block is left. Options and errors are those of `run_flow`.
     """
-
     feed = Feed()
-    prepared = await _prepare(flow, [feed], **options)
     scope = anyio.CancelScope()
-    run = Run(prepared, feed, scope)
+    is_ready = anyio.Event()
+    run: Run | None = None
+    body_error: Exception | None = None
 
     async def go() -> None:
+        nonlocal run
         try:
             with scope:
-                await prepared.go(feed.wait_for_room, lambda: run._exit_status_if_cancelled)
+                prepared = await _prepare(flow, [feed], **options)
+                run = Run(prepared, feed, scope)
+                is_ready.set()
+                await run._go()
         finally:
             feed.close()
 
@@ -119,12 +135,18 @@ async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterat
         async with anyio.create_task_group() as group:
             group.start_soon(go)
             try:
+                await is_ready.wait()
+                assert run is not None
                 yield run
+            except Exception as error:
+                body_error = error
+                raise
             finally:
                 feed.close()  # nobody reads any more
                 scope.cancel()
     except BaseExceptionGroup as errors:
-        raise unwrapped(errors) from None
+        # The block's own exception comes out of it as it was, even if it is a group.
+        raise body_error or unwrapped(errors) from None
 
 
 class Run:
@@ -135,6 +157,7 @@ class Run:
         self._feed = feed
         self._scope = scope
         self._exit_status_if_cancelled = 130
+        self._events: deque[Event] = deque()
 
     def cancel(self, exit_status: int = 130) -> None:
         """Stop the run: nothing new starts, every process is ended. Its events go on to the last.
@@ -165,19 +188,28 @@ class Run:
         """How the run ended or, while it goes on, what is known of it."""
         return self._prepared.result
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> Run:
+        return self
 
-        while items := await self.take():
+    async def __anext__(self) -> Event:
+        # No generator: one that is left in the midst of a loop has to be closed by somebody, and loses what it holds.
+        while not self._events:
+            items = await self.take()
+            if not items:
+                raise StopAsyncIteration
             for item in items:
                 if isinstance(item, Event):
-                    yield item
+                    self._events.append(item)
                 else:
-                    for event in item.events():
-                        yield event
+                    self._events.extend(item.events())
+        return self._events.popleft()
 
     async def take(self) -> list[Item]:
         """Wait for what comes next; return all there is, lines of output in chunks, or nothing when the run is over."""
         return await self._feed.take()
+
+    async def _go(self) -> None:
+        await self._prepared.go(self._feed.wait_for_room, lambda: self._exit_status_if_cancelled)
 
 
 @dataclass(slots=True)
@@ -200,7 +232,6 @@ class _Prepared:
         wait_for_room: Callable[[], Awaitable[None]] | None = None,
         exit_status_if_cancelled: Callable[[], int] = lambda: 130,
     ) -> None:
-
         setup = RunSetup(
             run_id=self.run_dir.run_id,
             run_dir=str(self.run_dir.path),
@@ -226,13 +257,11 @@ async def _prepare(
     grace: float = DEFAULT_GRACE_S,
     **options: Unpack[PlanOptions],
 ) -> _Prepared:
-
     check_parallel(parallel)
     if not 0 <= grace < float("inf"):
         raise UsageError(f"grace must be a number of seconds from 0, not {grace}")
 
     def prepare() -> _Prepared:
-
         plan = plan_flow(flow, **options)
         run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
         write_atomically(run_dir.plan, json.dumps(plan.to_json(), ensure_ascii=False, indent=1).encode() + b"\n")

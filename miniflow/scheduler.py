@@ -79,6 +79,13 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The attempt that was to start never did, as the run is being stopped."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
 class RetryDue:
     """The delay before the next attempt is over."""
 
@@ -90,7 +97,7 @@ class Stop:
     """Nothing may start any more."""
 
 
-Stimulus: TypeAlias = Begin | AttemptEnded | RetryDue | Stop
+Stimulus: TypeAlias = Begin | AttemptEnded | NotStarted | RetryDue | Stop
 
 
 # --- actions
@@ -98,7 +105,7 @@ Stimulus: TypeAlias = Begin | AttemptEnded | RetryDue | Stop
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start an attempt; an `AttemptEnded` is expected."""
+    """Start an attempt; an `AttemptEnded` is expected, or a `NotStarted`."""
 
     task: int
     attempt: int
@@ -187,6 +194,7 @@ class Scheduler:
         self._not_ended = len(tasks)
         self._failures = 0
         self._stopping = False
+        self._has_stopped_any = False
         self._begun = False
         self._ended = False
 
@@ -195,13 +203,19 @@ class Scheduler:
         return self._states[task]
 
     def handle(self, stimulus: Stimulus) -> list[Action]:
-        """Apply one stimulus; return what is to be done, in order."""
+        """Apply one stimulus; return what is to be done, in order.
+
+        Raises:
+            InternalError: The stimulus makes no sense in the state that the run is in.
+        """
         actions: list[Action] = []
         match stimulus:
             case Begin():
                 self._begin(actions)
             case AttemptEnded(task, outcome):
                 self._attempt_ended(task, outcome, actions)
+            case NotStarted(task):
+                self._not_started(task, actions)
             case RetryDue(task):
                 self._retry_due(task, actions)
             case Stop():
@@ -243,13 +257,17 @@ class Scheduler:
     # --- stimuli ----------------------------------------------------------------------------------------------
 
     def _begin(self, actions: list[Action]) -> None:
+        if self._begun:
+            raise InternalError("the run has begun already")
         self._begun = True
         self._judge([task for task, count in enumerate(self._open_upstream) if count == 0], actions)
 
     def _attempt_ended(self, task: int, outcome: Outcome, actions: list[Action]) -> None:
+        self._expect(task, "running", "its attempt ended")
         attempt = self._attempts[task]
         if outcome.stopped or (self._stopping and outcome.exit_status and self._may_retry(task, outcome)):
             self._slots_taken -= 1
+            self._has_stopped_any = True
             self._finish(task, "cancelled", outcome, actions)
         elif outcome.exit_status == 0:
             self._slots_taken -= 1
@@ -269,9 +287,16 @@ class Scheduler:
             else:
                 self._finish(task, "failed", outcome, actions)
 
+    def _not_started(self, task: int, actions: list[Action]) -> None:
+        self._expect(task, "running", "its attempt was not started")
+        self._slots_taken -= 1
+        self._attempts[task] -= 1
+        self._cancel(task, "stopped", actions)
+
     def _retry_due(self, task: int, actions: list[Action]) -> None:
-        if self._states[task] != "waiting":
+        if self._stopping and self._states[task] == "cancelled":
             return  # the run was stopped meanwhile
+        self._expect(task, "waiting", "its retry is due")
         self._waiting.remove(task)
         if self._limit == 1:
             self._set(task, "running")
@@ -289,15 +314,15 @@ class Scheduler:
             self._slots_taken -= len(self._waiting)
         self._waiting.clear()
         for task, state in enumerate(self._states):
-            if state not in ("pending", "ready", "waiting"):
-                continue
-            self._end_task(task, "cancelled", _CANCELLED)
-            if self._attempts[task]:
-                actions.append(Finish(task, self._attempts[task], "cancelled", self._last_outcome[task]))
-            else:
-                actions.append(Cancel(task, "stopped"))
+            if state in ("pending", "ready", "waiting"):
+                self._cancel(task, "stopped", actions)
 
     # --- what they are made of --------------------------------------------------------------------------------
+
+    def _expect(self, task: int, state: State, what: str) -> None:
+        if self._states[task] != state:
+            attempts = self._attempts[task]
+            raise InternalError(f"task {task}: {what}, but it is {self._states[task]} after {attempts} attempts")
 
     def _may_retry(self, task: int, outcome: Outcome) -> bool:
         policy = self._tasks[task]
@@ -311,6 +336,16 @@ class Scheduler:
         actions.append(Finish(task, self._attempts[task], state, outcome))
         ends = {"succeeded": 0, "failed": _FAILED, "cancelled": _CANCELLED}[state]
         self._judge(self._end_task(task, state, ends), actions)
+
+    def _cancel(self, task: int, reason: Reason, actions: list[Action]) -> None:
+        """End a task that is not running; if it has been running before, by what its last attempt came to."""
+        if reason == "stopped":
+            self._has_stopped_any = True
+        if self._attempts[task]:
+            actions.append(Finish(task, self._attempts[task], "cancelled", self._last_outcome[task]))
+        else:
+            actions.append(Cancel(task, reason))
+        self._judge(self._end_task(task, "cancelled", _CANCELLED), actions)
 
     def _cancel_ready(self, actions: list[Action], failed: int, outcome: Outcome) -> None:
         """The first failure under fail-fast: what could have started no longer may."""
@@ -326,8 +361,7 @@ class Scheduler:
         self._ready = kept  # sorted, hence a heap
         self._finish(failed, "failed", outcome, actions)
         for task in cancelled:
-            actions.append(Cancel(task, "fail_fast"))
-            self._judge(self._end_task(task, "cancelled", _CANCELLED), actions)
+            self._cancel(task, "fail_fast", actions)
 
     def _may_start(self, task: int) -> bool:
         """Whether fail-fast lets a task start; one that has started before goes on with its retries."""
@@ -382,7 +416,7 @@ class Scheduler:
 
     def _verdict(self) -> EndState:
         # A run that was told to stop, but had nothing left to stop, has ended as its tasks did.
-        if self._stopping and "cancelled" in self._states:
+        if self._has_stopped_any:
             return "cancelled"
         return "failed" if self._failures else "succeeded"
 

@@ -29,8 +29,11 @@ class Observer(Protocol):
     def started(self, pid: int) -> None:
         """The process is there."""
 
-    async def output(self, stream: Stream, data: bytes) -> None:
-        """The task has printed. Returns when there is room for more; the data counts as taken even if it is cancelled."""
+    def output(self, stream: Stream, data: bytes) -> None:
+        """The task has printed."""
+
+    async def wait_for_room(self) -> None:
+        """Wait until more output is welcome: back-pressure. The end of an attempt need not wait for it."""
 
     def ended(self, outcome: Outcome) -> None:
         """The attempt is over, and nothing of it is left."""

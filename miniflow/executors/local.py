@@ -13,6 +13,7 @@ import selectors
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 
 import anyio
@@ -26,8 +27,12 @@ from miniflow.scheduler import Outcome
 READ_BYTES = 64 * 1024  # as much as a pipe holds
 STRAGGLER_GRACE_S = 1.0
 """How long a task's end waits for processes it has left behind that hold its pipes."""
+PIPE_BYTES = 1024 * 1024
+"""The most that a pipe holds, even if its task enlarges it; only root may go beyond."""
 KILL_WAIT_S = 10.0
 """How long to wait for a process that was killed; one in an uninterruptible system call may stay."""
+BROKEN_OFF_WAIT_S = 1.0
+"""The same where nothing can be awaited any more, and the event loop stands still."""
 
 
 class LocalExecutor:
@@ -48,21 +53,24 @@ class LocalExecutor:
         # From here to the `try` nothing is awaited: a process is never without somebody who ends it.
         process = _Process(popen, selector, observer)
         try:
-            observer.started(popen.pid)
-            with anyio.move_on_after(attempt.timeout_s) as scope:
-                await process.wait_exit()
-            if scope.cancelled_caught and not process.is_gone():
-                process.ended_by = "timeout"
-                await process.stop(attempt.grace_s)
-            await process.finish()
-        except BaseException:  # cancelled, or the record cannot be written: the process must not outlive us
-            if not process.is_gone():
-                process.ended_by = process.ended_by or "stop"
-                await process.stop(attempt.grace_s)
-            await process.finish()
-            raise
+            try:
+                observer.started(popen.pid)
+                with anyio.move_on_after(attempt.timeout_s) as scope:
+                    await process.wait_exit()
+                if scope.cancelled_caught and not process.is_gone():
+                    process.ended_by = "timeout"
+                    await process.stop(attempt.grace_s)
+            except BaseException:  # cancelled, or the record cannot be written: the process must not outlive us
+                if not process.is_gone():
+                    process.ended_by = process.ended_by or "stop"
+                    await process.stop(attempt.grace_s)
+                raise
+            finally:
+                await process.finish()
         finally:
             observer.ended(process.close())
+        if process.observer_error is not None:
+            raise process.observer_error
 
 
 def _spawn(attempt: Attempt) -> subprocess.Popen[bytes]:
@@ -117,7 +125,12 @@ def _exit_descriptor(pid: int) -> int:
         finally:
             os.close(write_end)
 
-    threading.Thread(target=wait, name=f"wait for {pid}", daemon=True).start()
+    try:
+        threading.Thread(target=wait, name=f"wait for {pid}", daemon=True).start()
+    except RuntimeError:  # no more threads
+        os.close(read_end)
+        os.close(write_end)
+        raise
     return read_end
 
 
@@ -130,7 +143,8 @@ class _Process:
         self._popen = popen
         self._selector = selector
         self._observer = observer
-        self._observer_works = True
+        self.observer_error: BaseException | None = None
+        """What the observer raised when it was told of output; it is told of none after that."""
         self.has_exited = False
         self.ended_by: str | None = None
         """`timeout` or `stop` if the process was asked to end, and why."""
@@ -139,25 +153,31 @@ class _Process:
             ("stdout", popen.stdout.fileno()),
             ("stderr", popen.stderr.fileno()),
         )
-        for stream, descriptor in streams:
-            os.set_blocking(descriptor, False)
-            self._selector.register(descriptor, selectors.EVENT_READ)
-            self._pipes[descriptor] = stream
+        self._is_stopped = False
+        self._exit_fd: int | None = None
+        self._is_watched = False
         try:
-            self._exit_fd: int | None = _exit_descriptor(popen.pid)
+            for stream, descriptor in streams:
+                os.set_blocking(descriptor, False)
+                self._selector.register(descriptor, selectors.EVENT_READ)
+                self._pipes[descriptor] = stream
+            self._exit_fd = _exit_descriptor(popen.pid)
             self._selector.register(self._exit_fd, selectors.EVENT_READ)
-        except OSError:
-            # No descriptor left, or reaped by somebody else already. What can't be watched can't be run.
-            self._exit_fd = None
+            self._is_watched = True
+        except (OSError, RuntimeError):
+            # No descriptor or thread left, or reaped by somebody else already. What can't be watched can't be run.
+            pass
 
     async def wait_exit(self) -> None:
         """Pass output on until the process has ended."""
-        if self._exit_fd is None:
+        if not self._is_watched:
             self.ended_by = "unwatched"
             await self.stop(0)
         while not self.has_exited:
             await anyio.wait_readable(self._selector_fd())
             await self._pump()
+            if self.observer_error is not None:
+                raise self.observer_error
 
     async def stop(self, grace_s: float) -> None:
         """End the process and its group: SIGTERM, and SIGKILL after the grace period. Never cancelled."""
@@ -170,11 +190,15 @@ class _Process:
                 self._signal_group(signal.SIGKILL)
                 with anyio.move_on_after(KILL_WAIT_S):
                     await self._pump_until_exit()
+            self._is_stopped = True
 
     async def finish(self) -> None:
-        """Pass on what is left in the pipes, and end what the process has left behind in its group. Never cancelled."""
+        """Pass on what is left in the pipes, and end what the process has left behind in its group. Never cancelled.
+
+        Waits for nobody who reads the output, so that none of it is lost: what the process has printed fits a pipe.
+        """
         with anyio.CancelScope(shield=True):
-            await self._drain()
+            self._read_rest()
             # The process is a zombie until `close` reaps it, so its id is nobody else's.
             self._signal_group(signal.SIGTERM)
             self._signal_group(signal.SIGCONT)
@@ -183,11 +207,13 @@ class _Process:
                     while self._pipes:
                         await anyio.wait_readable(self._selector_fd())
                         await self._pump()
-                await self._drain()
-            self._signal_group(signal.SIGKILL)
 
     def close(self) -> Outcome:
-        """Reap the process and let go of everything; return how it ended."""
+        """End what is left, reap the process, and let go of everything; return how it ended."""
+        self._signal_group(signal.SIGKILL)
+        if not self._is_stopped:
+            self._wait_for_the_killed()
+        self._read_rest()
         outcome = self._reap()
         self._selector.close()
         if self._exit_fd is not None:
@@ -207,47 +233,57 @@ class _Process:
 
     async def _pump_until_exit(self) -> None:
         while not self.has_exited:
-            if self._exit_fd is None:
-                await anyio.sleep(0.01)
-                self.is_gone()
-            else:
+            if self._is_watched:
                 await anyio.wait_readable(self._selector_fd())
                 await self._pump()
+            else:
+                await anyio.sleep(0.01)
+                self.is_gone()
+
+    def _wait_for_the_killed(self) -> None:
+        """Wait, without awaiting, until the process is gone; usually it is already.
+
+        It is not if `stop` was broken off, by an asyncio loop that is shutting down and cancels each of its tasks for itself,
+        shielded or not. Nothing can be awaited any more then; and who was killed is gone in a moment.
+        """
+        deadline = time.monotonic() + BROKEN_OFF_WAIT_S
+        while not self.is_gone() and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     async def _pump(self) -> None:
-        """Handle what is ready now: at most one read a pipe."""
+        """Handle what is ready now, at most one read a pipe; then wait until there is room for more."""
         for key, _ in self._selector.select(0):
             if key.fd == self._exit_fd:
                 self.has_exited = True
                 self._selector.unregister(key.fd)
             else:
-                await self._read(key.fd)
+                self._read(key.fd)
+        if self.observer_error is None:
+            await self._observer.wait_for_room()
 
-    async def _read(self, descriptor: int) -> bool:
-        """Pass on one read of a pipe; return whether there may be more at once."""
+    def _read(self, descriptor: int) -> int:
+        """Pass on one read of a pipe; return how many bytes it was."""
         try:
             data = os.read(descriptor, READ_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             self._selector.unregister(descriptor)
             del self._pipes[descriptor]
-            return False
-        if self._observer_works:
+        elif self.observer_error is None:
             try:
-                await self._observer.output(self._pipes[descriptor], data)
-            except Exception:
+                self._observer.output(self._pipes[descriptor], data)
+            except BaseException as error:  # raised by whoever looks at it next
                 # Nobody can record it any more. Read on, without telling, so that the process is not stuck in a write.
-                self._observer_works = False
-                raise
-        return True
+                self.observer_error = error
+        return len(data)
 
-    async def _drain(self) -> None:
-        """Pass on what is in the pipes now, without waiting for more; a writer that never pauses gets a second."""
-        with anyio.move_on_after(STRAGGLER_GRACE_S):
-            for descriptor in list(self._pipes):
-                while descriptor in self._pipes and await self._read(descriptor):
-                    await anyio.lowlevel.checkpoint()
+    def _read_rest(self) -> None:
+        """Pass on what is in the pipes now; what a writer adds meanwhile, up to what a pipe holds."""
+        for descriptor in list(self._pipes):
+            left = PIPE_BYTES
+            while left > 0 and (count := self._read(descriptor)):
+                left -= count
 
     def is_gone(self) -> bool:
         """Look whether the process has ended, whatever has been noticed so far."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 from miniflow.events import (
     AttemptEvent,
+    Event,
     OutputChunk,
     RunFinished,
     TaskFinished,
@@ -28,11 +30,11 @@ class RunDirectorySink:
         self._run_dir = run_dir
         self._renderer = JsonRenderer()
         self._record = Record()
-        self._logs: dict[str, int] = {}
+        self._logs: dict[str, _Lines] = {}
         self._unwritten: dict[str, bytes] = {}
         """What a task's log begins with once there is something worth a file: a silent task that succeeds has none."""
         with writing(run_dir.journal):
-            self._journal = os.open(run_dir.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._journal = _Lines(run_dir.journal)
 
     @property
     def record(self) -> Record:
@@ -45,18 +47,25 @@ class RunDirectorySink:
         if isinstance(item, OutputChunk):
             self._write_log(item.template.task_id, rendered)
             return
-        if isinstance(item, AttemptEvent):
-            worth_a_file = isinstance(item, TaskOutput | TaskRetrying) or (
-                isinstance(item, TaskFinished) and item.state != "succeeded"
-            )
-            if worth_a_file or item.task_id in self._logs:
-                self._write_log(item.task_id, rendered)
-            else:
-                self._unwritten[item.task_id] = self._unwritten.get(item.task_id, b"") + rendered
-        if isinstance(item, TaskOutput):
-            return
+        try:
+            if isinstance(item, AttemptEvent):
+                self._log(item, rendered)
+        finally:  # a log that cannot be written is no reason to lose the truth
+            if not isinstance(item, TaskOutput):
+                self._note(item, rendered)
+
+    def _log(self, item: AttemptEvent, rendered: bytes) -> None:
+        worth_a_file = isinstance(item, TaskOutput | TaskRetrying) or (
+            isinstance(item, TaskFinished) and item.state != "succeeded"
+        )
+        if worth_a_file or item.task_id in self._logs:
+            self._write_log(item.task_id, rendered)
+        else:
+            self._unwritten[item.task_id] = self._unwritten.get(item.task_id, b"") + rendered
+
+    def _note(self, item: Event, rendered: bytes) -> None:
         with writing(self._run_dir.journal):
-            write_all(self._journal, rendered)
+            self._journal.append(rendered)
         self._record.apply(item.to_dict())
         if isinstance(item, TaskFinished):
             self._close_log(item.task_id)
@@ -69,20 +78,42 @@ class RunDirectorySink:
         """Close all files; the record stays readable."""
         for task_id in list(self._logs):
             self._close_log(task_id)
-        if self._journal >= 0:
-            os.close(self._journal)
-            self._journal = -1
+        self._journal.close()
 
     def _write_log(self, task_id: str, rendered: bytes) -> None:
         path = self._run_dir.log(task_id)
         with writing(path):
             if task_id not in self._logs:
-                self._logs[task_id] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+                self._logs[task_id] = _Lines(path)
                 rendered = self._unwritten.pop(task_id, b"") + rendered
-            write_all(self._logs[task_id], rendered)
+            self._logs[task_id].append(rendered)
 
     def _close_log(self, task_id: str) -> None:
         self._unwritten.pop(task_id, None)
-        descriptor = self._logs.pop(task_id, None)
-        if descriptor is not None:
-            os.close(descriptor)
+        log = self._logs.pop(task_id, None)
+        if log is not None:
+            log.close()
+
+
+class _Lines:
+    """A file that lines are appended to. A line that was written in part alone does not spoil the next one.
+
+    Raises:
+        OSError: From each method: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._is_torn = False
+
+    def append(self, lines: bytes) -> None:
+        if self._is_torn:
+            lines = b"\n" + lines
+        self._is_torn = True
+        write_all(self._descriptor, lines)
+        self._is_torn = False
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
