@@ -2,49 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from miniflow.model import Flow, Param, Retries, Task
 
 
 def flow_to_mapping(flow: Flow) -> dict[str, Any]:
-    """Return the flow in the form of a flow file; what `flow_from_mapping` makes of it equals the flow."""
-    result: dict[str, Any] = {"name": flow.name}
-    for field in ("description", "version", "python"):
-        if value := getattr(flow, field):
-            result[field] = value
+    """Return the flow in the form of a flow file; what `flow_from_mapping` makes of it equals the flow.
+
+    What has another type than it should is passed on as it is, for `flow_from_mapping` to judge.
+    """
+    result = _fields(flow, ("name", "description", "version", "python"), _NO_FLOW)
     if flow.params:
-        result["params"] = {name: _param_to_mapping(param) for name, param in flow.params.items()}
+        result["params"] = _each(flow.params, _param_to_mapping)
     if flow.env:
         result["env"] = flow.env
-    result["tasks"] = [_task_to_mapping(task) for task in flow.tasks]
+    result["tasks"] = flow.tasks
+    if isinstance(flow.tasks, Iterable) and not isinstance(flow.tasks, (str, Mapping)):
+        result["tasks"] = [_task_to_mapping(task) if isinstance(task, Task) else task for task in flow.tasks]
     return result
+
+
+_NO_FLOW = Flow(name="", tasks=())
+_NO_TASK = Task(id="", script="")
+
+
+def _fields(value: Flow | Task, names: Iterable[str], defaults: Flow | Task) -> dict[str, Any]:
+    """Return the fields that have another value than their default, and those that have no default."""
+    pairs = ((name, getattr(value, name)) for name in names)
+    return {name: item for name, item in pairs if name in ("name", "id", "script") or item != getattr(defaults, name)}
+
+
+def _each(params: Any, convert: Any) -> Any:
+    if not isinstance(params, Mapping):
+        return params
+    return {name: convert(param) if isinstance(param, Param) else param for name, param in params.items()}
 
 
 def _param_to_mapping(param: Param) -> dict[str, Any]:
     result: dict[str, Any] = {"required": param.required}
-    if not param.required:
+    if not param.required or param.default is not None:
         result["default"] = param.default
-    if param.type:
+    if param.type is not None:
         result["type"] = param.type
-    if param.description:
+    if param.description != "":
         result["description"] = param.description
     return result
 
 
 def _task_to_mapping(task: Task) -> dict[str, Any]:
-    result: dict[str, Any] = {"id": task.id, "script": task.script}
-    for field in ("description", "depends_on", "args", "env", "cwd", "python", "timeout"):
-        value = getattr(task, field)
-        if value is not None and (value or not isinstance(value, (str, tuple, dict))):
-            result[field] = value
-    if task.retries != Retries():
-        policy = task.retries
-        result["retries"] = {"max": policy.max, "delay": policy.delay, "backoff": policy.backoff}
-        if policy.max_delay is not None:
-            result["retries"]["max_delay"] = policy.max_delay
-        if policy.on_exit_codes:
-            result["retries"]["on_exit_codes"] = policy.on_exit_codes
-    if task.trigger_rule != "all_success":
-        result["trigger_rule"] = task.trigger_rule
+    names = ("id", "script", "description", "depends_on", "args", "env", "cwd", "python", "timeout", "trigger_rule")
+    result = _fields(task, names, _NO_TASK)
+    policy = task.retries
+    if isinstance(policy, Retries):
+        if policy != Retries():
+            result["retries"] = {"max": policy.max, "delay": policy.delay, "backoff": policy.backoff}
+            if policy.max_delay is not None:
+                result["retries"]["max_delay"] = policy.max_delay
+            if policy.on_exit_codes:
+                result["retries"]["on_exit_codes"] = policy.on_exit_codes
+    else:
+        result["retries"] = policy
     return result

@@ -16,8 +16,8 @@ MAX_S = 366 * 86400
 def parse_duration(value: float | str) -> float | None:
     """Return seconds, rounded to milliseconds; None if it is no duration from 0 to a year."""
     if isinstance(value, str):
-        match = _TEXT.fullmatch(value.strip())
-        if not match or not value.strip() or len(value) > 40:
+        match = _TEXT.fullmatch(value.strip()) if len(value) <= 40 else None
+        if not match or not match[0]:
             return None
         seconds = sum(float(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number)
     else:

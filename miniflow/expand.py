@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 from miniflow import jsontext
-from miniflow.errors import FlowError, ParamsError
+from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, ParamsError, Problem
 from miniflow.jsontext import Found, Path
 from miniflow.kinds import article, describe, fits
 from miniflow.model import Flow, Json, Scalar, Task
@@ -29,12 +30,30 @@ def parse_params(text: bytes | str, origin: str) -> dict[str, Any]:
         ParamsError: It is no JSON object.
     """
     try:
-        value = jsontext.decode(text, origin)[1]
+        text, value, found = jsontext.decode(text, origin)
+        jsontext.check_depth(text, value, origin)
+        if found:
+            raise FlowError(jsontext.located(found, text, origin))
     except FlowError as error:
         raise ParamsError(str(error)) from None
     if not isinstance(value, dict):
         raise ParamsError(f'{origin}: parameters are a JSON object like {{"date": "2023-01-01"}}, not {describe(value)}')
     return value
+
+
+def _as_json(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters given in Python in the form they have as JSON: lists for tuples, texts for the names."""
+    try:
+        text = json.dumps(dict(given))
+        _, value, found = jsontext.decode(text)
+        jsontext.check_depth(text, value, None)
+        if found:
+            raise FlowError(jsontext.located(found, None, None))
+    except FlowError as error:
+        raise ParamsError("\n".join(f"params: {Problem(p.message, p.path)}" for p in error.problems)) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ParamsError(f"params: nothing that JSON can hold: {error}") from None
+    return cast("dict[str, Any]", value)
 
 
 def resolve_params(flow: Flow, given: Mapping[str, Any] | None) -> dict[str, Json]:
@@ -43,18 +62,14 @@ def resolve_params(flow: Flow, given: Mapping[str, Any] | None) -> dict[str, Jso
     Raises:
         ParamsError: An undeclared, missing or wrongly typed one (each is named), or nothing that JSON can hold.
     """
-    try:
-        values = parse_params(json.dumps(dict(given or {}), allow_nan=False), "params")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ParamsError(f"params: nothing that JSON can hold: {error}") from None
-    if jsontext.is_too_deep(values):
-        raise ParamsError(f"params: nested deeper than {jsontext.MAX_DEPTH} levels")
+    values = _as_json(given or {})
     if not flow.params:
         return values
-    problems = []
+    problems: list[str] = []
     for name in values:
         if name not in flow.params:
-            hint = did_you_mean(name, flow.params) or f"; it declares {', '.join(flow.params)}"
+            hint = did_you_mean(name, flow.params) if len(problems) < MAX_SHOWN_PROBLEMS else ""
+            hint = hint or f"; it declares {', '.join([*islice(flow.params, 20)])}"
             problems.append(f'params: flow "{flow.name}" declares no parameter {quoted(name)}{hint}')
     for name, param in flow.params.items():
         if name not in values:
@@ -67,7 +82,9 @@ def resolve_params(flow: Flow, given: Mapping[str, Any] | None) -> dict[str, Jso
         if param.type and not optional_null and not fits(value, param.type):
             problems.append(f"params: {quoted(name)} must be {article(param.type)}, not {describe(value)}")
     if problems:
-        raise ParamsError("\n".join(problems))
+        more = len(problems) - MAX_SHOWN_PROBLEMS
+        shown = [*problems[:MAX_SHOWN_PROBLEMS], *([f"... and {more} more problems"] if more > 0 else [])]
+        raise ParamsError("\n".join(shown))
     return {name: values.get(name, param.default) for name, param in flow.params.items()}
 
 
@@ -108,8 +125,8 @@ class Expander:
         if task.cwd is None or "{{" not in task.cwd:
             return task.cwd
         value = self._value(task.cwd, at, task.id)
-        if isinstance(value, str) and value:
-            return value
+        if is_text(value) and value != "":
+            return scalar_text(value)
         self.problems.append(Found(at, f"must become the path of a directory, not {describe(value)}"))
         return None
 
@@ -166,7 +183,8 @@ class Expander:
         if not isinstance(value, str) or "{{" not in value:
             return value
         try:
-            return expand(value, self._params, self._flow.name, task_id)
+            suggest = len(self.problems) < MAX_SHOWN_PROBLEMS
+            return expand(value, self._params, self._flow.name, task_id, suggest)
         except PlaceholderError as error:
             self.problems.append(Found(at, str(error)))
             return ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from miniflow.errors import FlowError, Problem
+from miniflow.suggest import quoted
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -21,26 +22,31 @@ MAX_DEPTH = 64
 """Of arrays and objects inside each other. A flow needs five; parameters may hold data of their own."""
 
 _TOKEN = re.compile(r'[ \t\r\n]*(?:([{}\[\],:])|("[^"\\]*(?:\\.[^"\\]*)*")|([^\s{}\[\],:"]+))', re.DOTALL)
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _UNUSUAL_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
 
 
 @dataclass(slots=True)
 class Found:
-    """A problem before it has a position."""
+    """A problem before it has a line and a column."""
 
     path: Path
     message: str
     at_key: bool = False
     """Point at the key of an object's member, not at its value."""
+    offset: int | None = None
+    """Where in the text; None: where the path leads."""
 
 
-def decode(data: bytes | str, file: str | None = None) -> tuple[str, Any]:
-    """Return the text (without a byte order mark) and its value.
+def decode(data: bytes | str, file: str | None = None) -> tuple[str, Any, list[Found]]:
+    """Return the text (without a byte order mark), its value, and what `json.loads` lets pass but is wrong.
+
+    That is: a key twice in one object, NaN and numbers beyond all range (None stands for them in the value), NUL or half a
+    surrogate pair in a string. They come as problems, so that they can be reported together with all others.
 
     Raises:
-        FlowError: No UTF-8, no JSON, a key twice in one object, NaN or a number beyond all range, NUL or half a surrogate
-            pair in a string, nesting too deep to be read.
+        FlowError: No UTF-8, no JSON, or nested too deep to be read.
     """
     text = _decode_utf8(data, file) if isinstance(data, bytes) else data
     suspicious = False
@@ -52,28 +58,44 @@ def decode(data: bytes | str, file: str | None = None) -> tuple[str, Any]:
             suspicious = True
         return result
 
-    def constant(_: str) -> None:
+    def unusable(_: str) -> Any:
         nonlocal suspicious
         suspicious = True
+        return None
 
-    def number(literal: str) -> float:
-        nonlocal suspicious
-        value = float(literal)
-        if value - value != 0:  # infinite
-            suspicious = True
-        return value
+    def number(literal: str) -> Any:
+        return float(literal) if _is_finite(literal) else unusable(literal)
+
+    def integer(literal: str) -> Any:
+        # As far as a float reaches: most programs that read JSON can hold no more.
+        return int(literal) if len(literal) < 300 or _is_finite(literal) else unusable(literal)
 
     try:
-        value = json.loads(text, object_pairs_hook=members, parse_constant=constant, parse_float=number)
+        value = json.loads(text, object_pairs_hook=members, parse_constant=unusable, parse_float=number, parse_int=integer)
     except json.JSONDecodeError as error:
-        message = "no JSON: " + _syntax_message(text, error)
-        raise FlowError([Problem(message, file=file, line=error.lineno, column=error.colno)]) from None
-    except (RecursionError, ValueError):  # too deep; an integer of thousands of digits
-        suspicious = True
-        value = None
-    if suspicious or _UNUSUAL_ESCAPE.search(text):
-        _Scan(text, file).check(thorough=suspicious)
-    return text, value
+        message, offset = _syntax_problem(text, error)
+        place = _line_and_column(_line_starts(text), offset)
+        raise FlowError([Problem(f"no JSON: {message}", "", file, *place)]) from None
+    except RecursionError:
+        raise FlowError([_Scan(text).too_deep(file)]) from None
+    if suspicious or _UNUSUAL_ESCAPE.search(text) or not (text.isascii() or isinstance(data, bytes)):
+        return text, value, _Scan(text).lint()
+    return text, value, []
+
+
+def check_depth(text: str, value: Any, file: str | None) -> None:
+    """Refuse a value with arrays and objects inside each other more than MAX_DEPTH times.
+
+    Raises:
+        FlowError: It is nested deeper.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        containers = [item for item in level if isinstance(item, (list, dict))]
+        if not containers:
+            return
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+    raise FlowError([_Scan(text).too_deep(file)])
 
 
 def _decode_utf8(data: bytes, file: str | None) -> str:
@@ -88,49 +110,50 @@ def _decode_utf8(data: bytes, file: str | None) -> str:
         raise FlowError([Problem(message, file=file, line=line, column=column)]) from None
 
 
-def _syntax_message(text: str, error: json.JSONDecodeError) -> str:
+def _syntax_problem(text: str, error: json.JSONDecodeError) -> tuple[str, int]:
+    """Return what is wrong and where, the same for every version of Python."""
     if not text.strip():
-        return "the file is empty"
+        return "there is nothing in it", 0
     rest = text[error.pos :].lstrip()
     before = text[: error.pos].rstrip()
+    if rest.startswith(",") and "trailing comma" in error.msg:
+        return "a comma before the closing bracket; take it away", error.pos
     if rest.startswith(("}", "]")) and before.endswith(","):
-        return "a comma before the closing bracket; take it away"
+        return "a comma before the closing bracket; take it away", len(before) - 1
+    if rest.startswith("\0"):
+        return "a NUL character; save the file as UTF-8, not as UTF-16", error.pos
     if rest.startswith("'"):
-        return "strings stand in double quotes"
+        return "strings stand in double quotes", error.pos
     if rest.startswith(("//", "/*", "#")):
-        return "JSON has no comments"
-    return error.msg[0].lower() + error.msg[1:]
+        return "JSON has no comments", error.pos
+    if rest.startswith(("True", "False", "None")):
+        return "JSON writes true, false and null", error.pos
+    if error.msg.startswith("Invalid control character"):
+        return "a line break or another control character in a string; write it as \\n, \\t, \\u001b", error.pos
+    if error.msg.startswith("Unterminated string"):
+        return "a string without its closing quote", error.pos
+    if not rest:
+        return "it ends before its last bracket is closed", error.pos
+    return error.msg[0].lower() + error.msg[1:], error.pos
 
 
 def located(problems: Iterable[Found], text: str | None, file: str | None) -> list[Problem]:
-    """Return the problems with line and column, in the order of the text."""
+    """Return the problems with line and column, in the order of the text, each once."""
     found = list(problems)
     if text is None:
-        return [Problem(problem.message, format_path(problem.path), file) for problem in found]
+        return list(dict.fromkeys(Problem(problem.message, format_path(problem.path), file) for problem in found))
     wanted = {path for problem in found for path in (problem.path, problem.path[:-1])}
-    places = _Scan(text, file).locate(wanted)
+    places = _Scan(text).locate(wanted)
     starts = _line_starts(text)
-    placed = []
+    placed: dict[tuple[int, Path, str], None] = {}
     for problem in found:
         # `"depends_on": "a"` means `["a"]`: what has no place of its own is reported where its parent stands.
-        path = problem.path
-        if path not in places:
-            path = path[:-1]
+        path = problem.path if problem.path in places else problem.path[:-1]
         key_at, value_at = places[path]
-        placed.append((key_at if problem.at_key else value_at, path, problem.message))
-    placed.sort(key=lambda item: item[0])
-    return [Problem(message, format_path(path), file, *_line_and_column(starts, at)) for at, path, message in placed]
-
-
-def is_too_deep(value: Any) -> bool:
-    """Return whether arrays and objects are inside each other more than MAX_DEPTH times."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        containers = [item for item in level if isinstance(item, (list, tuple, dict))]
-        if not containers:
-            return False
-        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
-    return True
+        offset = problem.offset if problem.offset is not None else key_at if problem.at_key else value_at
+        placed[offset, path, problem.message] = None
+    in_order = sorted(placed, key=lambda place: place[0])
+    return [Problem(message, format_path(path), file, *_line_and_column(starts, at)) for at, path, message in in_order]
 
 
 def format_path(path: Path) -> str:
@@ -139,10 +162,10 @@ def format_path(path: Path) -> str:
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif _PLAIN_KEY.fullmatch(part):
+        elif len(part) <= 100 and _PLAIN_KEY.fullmatch(part):
             text += f".{part}" if text else part
         else:
-            text += f"[{json.dumps(part, ensure_ascii=False)}]"
+            text += f"[{quoted(part)}]"
     return text
 
 
@@ -158,23 +181,24 @@ def _line_and_column(starts: list[int], offset: int) -> tuple[int, int]:
 class _Scan:
     """One walk over a text, token by token, that knows the path it is at."""
 
-    def __init__(self, text: str, file: str | None) -> None:
+    def __init__(self, text: str) -> None:
         self._text = text
-        self._file = file
 
     def locate(self, wanted: Collection[Path]) -> dict[Path, tuple[int, int]]:
         """Return for each wanted path that is there the offsets of its key (or value, in an array) and of its value."""
         return {path: (key_at, value_at) for path, key_at, value_at, _ in self._values() if path in wanted}
 
-    def check(self, *, thorough: bool) -> None:
-        """Raise a FlowError for all that `json.loads` lets pass (or cannot say where it is)."""
-        starts = _line_starts(self._text)
-        problems: list[Problem] = []
+    def too_deep(self, file: str | None) -> Problem:
+        """Return the problem of a text that is nested too deep."""
+        message = f"nested deeper than {MAX_DEPTH} levels"
+        for path, _, value_at, token in self._values():
+            if len(path) >= MAX_DEPTH and token in ("[", "{"):
+                return Problem(message, format_path(path[:8]), file, *_line_and_column(_line_starts(self._text), value_at))
+        return Problem(message, file=file)
 
-        def report(offset: int, path: Path, message: str) -> None:
-            line, column = _line_and_column(starts, offset)
-            problems.append(Problem(message, format_path(path), self._file, line, column))
-
+    def lint(self) -> list[Found]:
+        """Return all that `json.loads` lets pass, or cannot say where it is."""
+        problems: list[Found] = []
         seen: list[set[str]] = []  # the keys of each open object on the way to here
         for path, key_at, value_at, token in self._values():
             depth = len(path)
@@ -182,33 +206,19 @@ class _Scan:
             while len(seen) <= depth:
                 seen.append(set())
             seen[depth] = set()
-            if path and isinstance(path[-1], str):
-                if path[-1] in seen[depth - 1]:
-                    report(key_at, path, f"the key {json.dumps(path[-1], ensure_ascii=False)} stands twice in one object")
-                seen[depth - 1].add(path[-1])
-                self._check_string(path[-1], key_at, path, report)
-            if depth > MAX_DEPTH:
-                report(value_at, path[:8], f"nested deeper than {MAX_DEPTH} levels")
-                break
+            if path and isinstance(key := path[-1], str):
+                if key in seen[depth - 1]:
+                    problems.append(Found(path, f"the key {quoted(key)} stands twice in one object", True, key_at))
+                seen[depth - 1].add(key)
+                if problem := _string_problem(key):
+                    problems.append(Found(path, problem, True, key_at))
             if token[0] == '"':
-                self._check_string(json.loads(token, strict=False), value_at, path, report)
-            elif thorough and token not in ("[", "{", "true", "false", "null") and not _is_finite(token):
+                if problem := _string_problem(_unescape(token)):
+                    problems.append(Found(path, problem, False, value_at))
+            elif token not in ("[", "{", "true", "false", "null") and not _is_finite(token):
                 shown = token if len(token) <= 20 else token[:20] + "..."
-                report(value_at, path, f"{shown} is no number that JSON can hold")
-        if problems:
-            raise FlowError(problems)
-        if thorough:
-            raise FlowError([Problem("a number or a nesting in it is beyond what can be read", file=self._file)])
-
-    @staticmethod
-    def _check_string(string: str, offset: int, path: Path, report: Any) -> None:
-        if "\0" in string:
-            report(offset, path, "a NUL character; no argument, variable or file name can hold one")
-        elif not string.isascii():
-            try:
-                string.encode("utf-8")
-            except UnicodeEncodeError:
-                report(offset, path, "half of a surrogate pair (\\ud800 to \\udfff), which is no character")
+                problems.append(Found(path, f"{shown} is no number that JSON can hold", False, value_at))
+        return problems
 
     def _values(self) -> Iterable[tuple[Path, int, int, str]]:
         """Yield path, offset of the key, offset of the value and first token of every value, parents first."""
@@ -238,7 +248,7 @@ class _Scan:
                     path[-1] = int(path[-1]) + 1
                 continue
             if expect_key and token[0] == '"':
-                path[-1] = json.loads(token, strict=False)
+                path[-1] = _unescape(token)
                 key_at = at
                 expect_key = False
                 continue
@@ -253,10 +263,24 @@ class _Scan:
                 path.append(0)
 
 
-def _is_finite(token: str) -> bool:
+def _unescape(token: str) -> str:
     try:
-        value = float(token)
+        return str(json.loads(token, strict=False))
+    except ValueError:  # in a text that could not be read to its end
+        return token
+
+
+def _string_problem(string: str) -> str | None:
+    if "\0" in string:
+        return "a NUL character; no argument, variable or file name can hold one"
+    if not string.isascii() and _SURROGATE.search(string):
+        return "half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+    return None
+
+
+def _is_finite(literal: str) -> bool:
+    try:
+        value = float(literal)
     except ValueError:
         return False
-    # An integer of more than 4,300 digits is as much beyond use as an infinite float.
     return value - value == 0

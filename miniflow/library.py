@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
-from miniflow.errors import FlowError, Problem, UnknownFlowError
+from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, Problem, UnknownFlowError
 from miniflow.model import Flow
 from miniflow.parse import parse_flow
 from miniflow.suggest import did_you_mean, quoted
 
 MAX_FLOW_BYTES = 1024 * 1024 * 1024
+MAX_SUGGESTED_SCRIPTS = 10_000
 
 
 def flow_files(flows_dir: Path) -> list[Path]:
@@ -24,9 +27,9 @@ def flow_files(flows_dir: Path) -> list[Path]:
     try:
         names = sorted(entry.name for entry in os.scandir(flows_dir) if entry.name.endswith(".json"))
     except FileNotFoundError:
-        raise FlowError([Problem("no such directory; set it with --flows-dir", file=str(flows_dir))]) from None
-    except OSError as error:
-        raise FlowError([Problem(f"cannot read the flows directory: {error.strerror}", file=str(flows_dir))]) from None
+        raise FlowError([Problem("no such directory; set it with --flows-dir", file=shown(flows_dir))]) from None
+    except (OSError, ValueError) as error:
+        raise FlowError([Problem(f"cannot read the flows directory: {_reason(error)}", file=shown(flows_dir))]) from None
     return [flows_dir / name for name in names if not name.startswith(".")]
 
 
@@ -36,7 +39,7 @@ def load_flow_file(path: Path, tasks_dir: Path | None) -> Flow:
     Raises:
         FlowError: With every problem found.
     """
-    return parse_flow(_read(path), str(path), script_check(tasks_dir) if tasks_dir is not None else None)
+    return parse_flow(_read(path), shown(path), script_check(tasks_dir) if tasks_dir is not None else None)
 
 
 def find_flow_file(name: str, flows_dir: Path) -> Path:
@@ -47,11 +50,10 @@ def find_flow_file(name: str, flows_dir: Path) -> Path:
         FlowError: There is more than one.
     """
     if "/" in name or name.endswith(".json"):
-        path = Path(name)
-        if path.exists():
-            return path
-        if "/" in name or not (flows_dir / name).exists():
-            raise UnknownFlowError([Problem("no such file", file=name)])
+        if _may_be_there(Path(name)):
+            return Path(name)
+        if "/" in name or not _may_be_there(flows_dir / name):
+            raise UnknownFlowError([Problem("no such file", file=shown(name))])
         return flows_dir / name
     files = flow_files(flows_dir)
     names = {path: flow_name(path) for path in files}
@@ -61,13 +63,13 @@ def find_flow_file(name: str, flows_dir: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if found:
-        both = " and ".join(str(path) for path in found)
+        both = " and ".join(shown(path) for path in found)
         raise FlowError([Problem(f"two files hold a flow named {quoted(name)}: {both}; say which by its path")])
     known = sorted({*names.values(), *(path.stem for path in files)})
     hint = did_you_mean(name, known)
     if not hint:
         hint = f"; there are {', '.join(known[:20])}" if known else "; the directory holds no flow"
-    raise UnknownFlowError([Problem(f"no flow {quoted(name)} in {flows_dir}{hint}")])
+    raise UnknownFlowError([Problem(f"no flow {quoted(name)} in {shown(flows_dir)}{hint}")])
 
 
 def flow_name(path: Path) -> str:
@@ -80,19 +82,30 @@ def flow_name(path: Path) -> str:
 
 def script_check(tasks_dir: Path) -> Callable[[str], str | None]:
     """Return a function that says what is wrong with a script, or None."""
-    root = os.path.realpath(tasks_dir)
+    try:
+        root = os.path.realpath(tasks_dir)
+    except (OSError, ValueError):
+        root = ""  # no directory either
+
+    hints = iter(range(MAX_SHOWN_PROBLEMS))  # so many are shown
+
+    @cache  # the folder is walked once, and only for a hint
+    def scripts() -> list[str]:
+        return list(islice(_scripts(root), MAX_SUGGESTED_SCRIPTS))
 
     def check(script: str) -> str | None:
-        path = os.path.realpath(os.path.join(root, script))
         if not os.path.isdir(root):
-            return f"the tasks directory {quoted(str(tasks_dir))} is not there; set it with --tasks-dir"
-        if os.path.commonpath([root, path]) != root:
-            return f"{quoted(script)} is a link to outside the tasks directory"
+            return f"the tasks directory {shown(tasks_dir)} is not there; set it with --tasks-dir"
+        path = os.path.join(root, script)
         try:
+            if os.path.commonpath([root, os.path.realpath(path)]) != root:
+                return f"{quoted(script)} is a link to outside the tasks directory"
             mode = os.stat(path).st_mode
-        except (OSError, ValueError):
-            hint = did_you_mean(script, [*_scripts(root)])
-            return f"no script {quoted(script)} in {tasks_dir}{hint}"
+        except (OSError, ValueError) as error:
+            if isinstance(error, PermissionError):
+                return f"{quoted(script)} cannot be read: {_reason(error)}"
+            hint = did_you_mean(script, scripts()) if next(hints, None) is not None else ""
+            return f"no script {quoted(script)} in {shown(tasks_dir)}{hint}"
         if not stat.S_ISREG(mode):
             return f"{quoted(script)} is no file"
         if not os.access(path, os.R_OK):
@@ -106,17 +119,37 @@ def script_check(tasks_dir: Path) -> Callable[[str], str | None]:
 
 def _scripts(root: str) -> Iterator[str]:
     for folder, _, names in os.walk(root):
-        for name in names[:1000]:
+        for name in names:
             yield os.path.relpath(os.path.join(folder, name), root)
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Return a path as messages show it: as it is, but on one line and without what would act on a terminal."""
+    text = os.fspath(path)
+    return text if text.isprintable() else quoted(text)
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        pass  # reading it will say what is wrong
+    return True
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _read(path: Path) -> bytes:
     try:
         # Not a FIFO or a device: they would wait, or never end.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise FlowError([Problem("is no file", file=str(path))])
+            raise FlowError([Problem("is no file", file=shown(path))])
         if path.stat().st_size > MAX_FLOW_BYTES:
-            raise FlowError([Problem("is larger than 1 GiB", file=str(path))])
+            raise FlowError([Problem("is larger than 1 GiB", file=shown(path))])
         return path.read_bytes()
-    except OSError as error:
-        raise FlowError([Problem(f"cannot be read: {error.strerror}", file=str(path))]) from None
+    except (OSError, ValueError) as error:
+        raise FlowError([Problem(f"cannot be read: {_reason(error)}", file=shown(path))]) from None

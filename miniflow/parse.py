@@ -7,12 +7,12 @@ text as well: one set of rules, whatever the way in.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from typing import Any, get_args
 
 from miniflow import jsontext
 from miniflow.durations import parse_duration
-from miniflow.errors import FlowError, Problem
+from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, Problem
 from miniflow.graph import find_cycles
 from miniflow.jsontext import Found, Path
 from miniflow.kinds import article, describe, fits, is_number, type_of
@@ -62,11 +62,12 @@ def parse_flow(data: bytes | str, file: str | None = None, check_script: ScriptC
     Raises:
         FlowError: With every problem found, each with its line and column.
     """
-    text, value = jsontext.decode(data, file)
-    reader = _Reader(check_script)
-    flow = reader.flow(value, Source(file or "<flow>", text))
-    if reader.problems or flow is None:
-        raise FlowError(jsontext.located(reader.problems, text, file))
+    text, value, found = jsontext.decode(data, file)
+    flow, problems = _read(value, found, Source(file or "<flow>", text), check_script)
+    if problems or flow is None or flow.params:  # else nothing of it is nested deep
+        jsontext.check_depth(text, value, file)
+    if problems or flow is None:
+        raise FlowError(jsontext.located(problems, text, file))
     return flow
 
 
@@ -77,24 +78,36 @@ def flow_from_mapping(mapping: Mapping[str, Any], check_script: ScriptCheck | No
         FlowError: With every problem found; they have paths, but no lines.
     """
     try:
-        text = json.dumps(mapping, allow_nan=False, default=_plain)
+        text = json.dumps(mapping, default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise FlowError([Problem(f"the flow is nothing that JSON can hold: {error}")]) from None
     try:
-        value = jsontext.decode(text)[1]
+        _, value, found = jsontext.decode(text)
+        flow, problems = _read(value, found, None, check_script)
+        jsontext.check_depth(text, value, None)
+        located = jsontext.located(problems, text, None)
     except FlowError as error:
-        raise FlowError(Problem(problem.message, problem.path) for problem in error.problems) from None
-    reader = _Reader(check_script)
-    flow = reader.flow(value, None)
-    if reader.problems or flow is None:
-        raise FlowError(jsontext.located(reader.problems, None, None))
+        flow, located = None, list(error.problems)
+    if located or flow is None:
+        raise FlowError(Problem(problem.message, problem.path) for problem in located)
     return flow
+
+
+def _read(
+    value: Any, found: list[Found], source: Source | None, check_script: ScriptCheck | None
+) -> tuple[Flow | None, list[Found]]:
+    reader = _Reader(check_script)
+    flow = reader.flow(value, source)
+    # Of a value that is no JSON, nothing else needs to be said.
+    spoilt = {problem.path for problem in found if not problem.at_key}
+    return flow, [*found, *(problem for problem in reader.problems if problem.path not in spoilt)]
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
+    # Not a set: it has no order, and the script of a flow is always the same.
+    if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray, Set)):
         return list(value)
     raise TypeError(f"a value of type {type(value).__name__}")
 
@@ -106,7 +119,7 @@ class _Reader:
         self.problems: list[Found] = []
         self._check_script = check_script
         self._script_problems: dict[str, str | None] = {}
-        self._declared: frozenset[str] | None = None  # names of declared parameters; None: any are accepted
+        self._declared: Collection[str] | None = None  # names of declared parameters; None: any are accepted
 
     def _problem(self, path: Path, message: str, *, at_key: bool = False) -> None:
         self.problems.append(Found(path, message, at_key))
@@ -118,6 +131,7 @@ class _Reader:
             self._problem((), f"a flow is a JSON object, not {describe(data)}")
             return None
         self._check_fields(data, _FLOW_FIELDS, (), "flow")
+        self._text(data, "$schema", ())
         name = self._name(data, "name", (), "flow")
         if name.lower().endswith(".sh"):
             self._problem(("name",), f'{quoted(name)} ends with ".sh", like the script that is written beside its runs')
@@ -152,16 +166,18 @@ class _Reader:
                 tasks.append(self._task(item, ("tasks", index)))
             else:
                 self._problem(("tasks", index), f"a task is an object, not {describe(item)}")
-        if len(tasks) == len(items):
-            self._check_graph(tasks)
+                tasks.append(Task(id="", script=""))
+        self._check_graph(tasks, items)
         return tuple(tasks)
 
-    def _check_graph(self, tasks: list[Task]) -> None:
+    def _check_graph(self, tasks: list[Task], items: list[Any]) -> None:
         index_of: dict[str, int] = {}
         folded: dict[str, int] = {}
         for index, task in enumerate(tasks):
-            if not task.id:
-                continue  # reported already
+            if not task.id:  # reported already; but what depends on it is not wrong as well
+                if isinstance(items[index], dict) and isinstance(wrong_id := items[index].get("id"), str):
+                    index_of.setdefault(wrong_id, index)
+                continue
             first = folded.setdefault(task.id.lower(), index)
             if first != index:
                 other = tasks[first].id
@@ -177,24 +193,22 @@ class _Reader:
             index_of.setdefault(task.id, index)
         upstream: list[list[int]] = []
         for index, task in enumerate(tasks):
-            known = []
-            for position, needed in enumerate(task.depends_on):
-                found = index_of.get(needed)
-                if found is None:
-                    self._unknown_dependency(tasks, index, position, index_of)
-                else:
-                    known.append(found)
-            upstream.append(known)
+            upstream.append([index_of[needed] for needed in task.depends_on if needed in index_of])
+            if len(upstream[-1]) < len(task.depends_on):
+                self._unknown_dependencies(index, task.id, items[index]["depends_on"], index_of)
         for cycle in find_cycles(upstream):
             names = [tasks[index].id for index in [*cycle, cycle[0]]]
             if len(names) > 21:
                 names[10:-10] = [f"... {len(names) - 20} more ..."]
             self._problem(("tasks", cycle[0], "depends_on"), f"cycle: {' → '.join(names)} (each task depends on the next)")
 
-    def _unknown_dependency(self, tasks: list[Task], index: int, position: int, known: Mapping[str, int]) -> None:
-        needed = tasks[index].depends_on[position]
-        hint = did_you_mean(needed, [k for k in known if k != tasks[index].id]) if len(self.problems) < 100 else ""
-        self._problem(("tasks", index, "depends_on", position), f"no task {quoted(needed)}{hint}")
+    def _unknown_dependencies(self, index: int, task_id: str, depends_on: Any, known: Mapping[str, int]) -> None:
+        for position, needed in enumerate([depends_on] if isinstance(depends_on, str) else depends_on):
+            if isinstance(needed, str) and needed not in known:
+                # To look for a near miss among all tasks takes a while; the first problems are those that are shown.
+                near = len(self.problems) < MAX_SHOWN_PROBLEMS
+                hint = did_you_mean(needed, [other for other in known if other != task_id]) if near else ""
+                self._problem(("tasks", index, "depends_on", position), f"no task {quoted(needed)}{hint}")
 
     # --- a task -----------------------------------------------------------------------------------------------
 
@@ -234,8 +248,7 @@ class _Reader:
         for position, item in enumerate(value):
             if not isinstance(item, str):
                 self._problem((*path, position), f"must be a task id, not {describe(item)}")
-                return ()
-        return tuple(dict.fromkeys(value)) if len(value) > 1 else tuple(value)
+        return tuple(dict.fromkeys(item for item in value if isinstance(item, str)))
 
     def _script(self, data: dict[str, Any], at: Path) -> str:
         path = (*at, "script")
@@ -301,7 +314,11 @@ class _Reader:
         for name, item in value.items():
             path = (*at, name)
             if not (name.isascii() and name.isidentifier()):
-                self._problem(path, f"{quoted(name)} is no name of a variable: letters, digits and _ alone", at_key=True)
+                self._problem(
+                    path,
+                    f"{quoted(name)} is no name of a variable: letters, digits and _ alone, the first no digit",
+                    at_key=True,
+                )
             elif name in TASK_VARIABLES:
                 self._problem(path, f"{name} is set by MiniFlow for every task", at_key=True)
             if isinstance(item, str):
@@ -337,15 +354,17 @@ class _Reader:
             self._problem((*at, "backoff"), f"must be a number from 1 to 1000, not {describe(backoff)}")
             backoff = 1
         codes = value.get("on_exit_codes", [])
-        if not isinstance(codes, list) or ("on_exit_codes" in value and not codes):
-            self._problem((*at, "on_exit_codes"), f"must be an array of at least one exit status, not {describe(codes)}")
+        if not isinstance(codes, list):
+            self._problem((*at, "on_exit_codes"), f"must be an array of exit statuses, not {describe(codes)}")
             codes = []
+        elif "on_exit_codes" in value and not codes:
+            self._problem((*at, "on_exit_codes"), "names no exit status; without it, every failure is tried again")
         for index, code in enumerate(codes):
             if type(code) is not int or not 1 <= code <= 255:
                 self._problem((*at, "on_exit_codes", index), f"must be an exit status from 1 to 255, not {describe(code)}")
         return Retries(
             max=self._count(value.get("max", 0), (*at, "max")),
-            delay=self._duration(value["delay"], (*at, "delay")) if "delay" in value else 0,
+            delay=self._duration(value["delay"], (*at, "delay")) or 0 if "delay" in value else 0,
             backoff=backoff,
             max_delay=self._duration(value["max_delay"], (*at, "max_delay")) if "max_delay" in value else None,
             on_exit_codes=tuple(codes),
@@ -359,15 +378,14 @@ class _Reader:
 
     def _timeout(self, value: Any, at: Path) -> float | None:
         seconds = self._duration(value, at)
-        if seconds == 0 and parse_duration(value) == 0:
+        if seconds == 0:
             self._problem(at, "must be longer than 0")
         return seconds
 
-    def _duration(self, value: Any, at: Path) -> float:
+    def _duration(self, value: Any, at: Path) -> float | None:
         seconds = parse_duration(value) if is_number(value) or isinstance(value, str) else None
         if seconds is None:
             self._problem(at, f'must be seconds or a text like "1m30s", at most a year, not {describe(value)}')
-            return 0
         return seconds
 
     # --- parameters -------------------------------------------------------------------------------------------
@@ -377,19 +395,21 @@ class _Reader:
             self._problem(("params",), f"must be an object of parameters, not {describe(value)}")
             return {}
         if value:
-            self._declared = frozenset(value)
+            self._declared = value.keys()
         result = {}
         for name, item in value.items():
             path: Path = ("params", name)
             if not ID_PATTERN.fullmatch(name) or "." in name:
-                self._problem(path, f"{quoted(name)} is no name of a parameter: letters, digits, _ and - alone", at_key=True)
+                self._problem(
+                    path,
+                    f"{quoted(name)} is no name of a parameter: letters, digits, _ and - alone, the first no -",
+                    at_key=True,
+                )
             result[name] = self._param(item, path)
         return result
 
     def _param(self, value: Any, at: Path) -> Param:
         if not isinstance(value, dict):
-            if jsontext.is_too_deep(value):
-                self._problem(at, f"nested deeper than {jsontext.MAX_DEPTH} levels")
             return Param(type=type_of(value), default=value)
         self._check_fields(value, _PARAM_FIELDS, at, "parameter")
         default = value.get("default")
@@ -398,9 +418,7 @@ class _Reader:
             hint = did_you_mean(kind, _PARAM_TYPES) if isinstance(kind, str) else ""
             self._problem((*at, "type"), f"must be one of {', '.join(_PARAM_TYPES)}, not {describe(kind)}{hint}")
             kind = None
-        if jsontext.is_too_deep(default):
-            self._problem((*at, "default"), f"nested deeper than {jsontext.MAX_DEPTH} levels")
-        elif default is not None and kind and not fits(default, kind):
+        if default is not None and kind and not fits(default, kind):
             self._problem((*at, "default"), f"must be {article(kind)}, as the type says, not {describe(default)}")
         required = value.get("required", "default" not in value)
         if not isinstance(required, bool):
@@ -446,5 +464,5 @@ class _Reader:
 
     def _placeholders(self, text: str, at: Path) -> None:
         if "{{" in text:
-            for problem in placeholder_problems(text, self._declared):
+            for problem in placeholder_problems(text, self._declared, len(self.problems) < MAX_SHOWN_PROBLEMS):
                 self._problem(at, problem)

@@ -10,7 +10,7 @@ from typing import TypeGuard
 from miniflow.model import Json
 from miniflow.suggest import did_you_mean, quoted
 
-_PART = re.compile(r"\\\{\{|\{\{(?P<inside>(?:(?!\{\{).)*?)\}\}|\{\{", re.DOTALL)
+_PART = re.compile(r"\\\{\{|\{\{(?P<inside>(?:(?!\{\{|\}\}).)*)\}\}|\{\{", re.DOTALL)
 _PARAM = re.compile(r"params\.([A-Za-z0-9_][A-Za-z0-9_-]*)")
 
 
@@ -18,12 +18,13 @@ class PlaceholderError(ValueError):
     """A placeholder that cannot be replaced; the message says which and why."""
 
 
-def placeholder_problems(text: str, declared: Collection[str] | None) -> Iterator[str]:
+def placeholder_problems(text: str, declared: Collection[str] | None, suggest: bool = True) -> Iterator[str]:
     """Yield what is wrong with the placeholders of a text, as far as it shows before parameters are given.
 
     Args:
         text: As it stands in the flow.
         declared: The names of the flow's parameters; None if it declares none and takes any.
+        suggest: Look for names that may have been meant, which takes a while where there are many.
     """
     for match in _PART.finditer(text):
         if match[0] == r"\{{":
@@ -35,14 +36,14 @@ def placeholder_problems(text: str, declared: Collection[str] | None) -> Iterato
         name = inside.strip()
         param = _PARAM.fullmatch(name)
         if not param and name not in ("flow.name", "task.id"):
-            known = ["flow.name", "task.id", *(f"params.{other}" for other in declared or ())]
+            known = ["flow.name", "task.id", *(f"params.{other}" for other in declared or ())] if suggest else []
             hint = did_you_mean(name, known) or "; there are params.NAME, flow.name and task.id"
             yield f"unknown placeholder {quoted(name)}{hint}"
         elif param and declared is not None and param[1] not in declared:
-            yield f"the flow declares no parameter {quoted(param[1])}{did_you_mean(param[1], declared)}"
+            yield f"the flow declares no parameter {quoted(param[1])}{did_you_mean(param[1], declared if suggest else ())}"
 
 
-def expand(text: str, params: Mapping[str, Json], flow_name: str, task_id: str) -> Json:
+def expand(text: str, params: Mapping[str, Json], flow_name: str, task_id: str, suggest: bool = True) -> Json:
     """Return the text with its placeholders replaced; the parameter's own JSON value if the text is one placeholder alone.
 
     Raises:
@@ -56,7 +57,9 @@ def expand(text: str, params: Mapping[str, Json], flow_name: str, task_id: str) 
             return task_id
         param = name.removeprefix("params.")
         if param not in params:
-            raise PlaceholderError(f"no parameter {quoted(param)} is given{did_you_mean(param, params.keys())}")
+            raise PlaceholderError(
+                f"no parameter {quoted(param)} is given{did_you_mean(param, params.keys() if suggest else ())}"
+            )
         return params[param]
 
     def replacement(match: re.Match[str]) -> str:
