@@ -175,9 +175,11 @@ class _Process:
             await self.stop(0)
         while not self.has_exited:
             await anyio.wait_readable(self._selector_fd())
-            await self._pump()
+            self._pump()
             if self.observer_error is not None:
                 raise self.observer_error
+            if not self.has_exited:
+                await self._observer.wait_for_room()
 
     async def stop(self, grace_s: float) -> None:
         """End the process and its group: SIGTERM, and SIGKILL after the grace period. Never cancelled."""
@@ -206,7 +208,8 @@ class _Process:
                 with anyio.move_on_after(STRAGGLER_GRACE_S):
                     while self._pipes:
                         await anyio.wait_readable(self._selector_fd())
-                        await self._pump()
+                        self._pump()
+                        await self._observer.wait_for_room()
 
     def close(self) -> Outcome:
         """End what is left, reap the process, and let go of everything; return how it ended."""
@@ -235,7 +238,9 @@ class _Process:
         while not self.has_exited:
             if self._is_watched:
                 await anyio.wait_readable(self._selector_fd())
-                await self._pump()
+                self._pump()
+                if not self.has_exited:
+                    await self._observer.wait_for_room()
             else:
                 await anyio.sleep(0.01)
                 self.is_gone()
@@ -250,16 +255,14 @@ class _Process:
         while not self.is_gone() and time.monotonic() < deadline:
             time.sleep(0.001)
 
-    async def _pump(self) -> None:
-        """Handle what is ready now, at most one read a pipe; then wait until there is room for more."""
+    def _pump(self) -> None:
+        """Handle what is ready now: at most one read a pipe."""
         for key, _ in self._selector.select(0):
             if key.fd == self._exit_fd:
                 self.has_exited = True
                 self._selector.unregister(key.fd)
             else:
                 self._read(key.fd)
-        if self.observer_error is None:
-            await self._observer.wait_for_room()
 
     def _read(self, descriptor: int) -> int:
         """Pass on one read of a pipe; return how many bytes it was."""
