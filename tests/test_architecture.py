@@ -1,0 +1,225 @@
+"""The layers: each module imports only what stands above it, and the core stays pure."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import miniflow
+
+PACKAGE = Path(miniflow.__file__).parent
+
+# From the innermost to the outermost; on one line, what stands further right may import what stands further left.
+LAYERS = """
+    errors
+    suggest model
+    durations graph jsontext kinds placeholders
+    parse dump expand
+    plan
+    bash
+    events
+    scheduler lines
+    rundir executors executors.local sinks sinks.console sinks.feed sinks.json_lines sinks.run_directory
+    library runner
+    api running
+    signals stdout foreground
+    cli __main__
+"""
+ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
+PURE = ORDER[: ORDER.index("lines") + 1]
+
+# The synchronous class is a few lines over the asynchronous half, which shares its options and plans by it; so that one call,
+# and nothing that is imported at the top, looks outward.
+OUTWARD_CALLS = {("api", "running")}
+
+# What each part of the package may know of the others, besides standing further out: the axes of growth know little.
+ALLOWED = {
+    "errors": set(),
+    "model": set(),
+    "graph": set(),
+    "durations": set(),
+    "events": set(),
+    "lines": set(),
+    "scheduler": {"errors", "events", "graph", "model"},
+    "rundir": {"errors", "events"},
+    "executors": {"events", "scheduler"},
+    "executors.local": {"errors", "events", "executors", "scheduler"},
+    "sinks": {"events"},
+    "sinks.console": {"events", "sinks"},
+    "sinks.feed": {"events", "sinks"},
+    "sinks.json_lines": {"events", "sinks"},
+    "sinks.run_directory": {"events", "rundir", "sinks", "sinks.json_lines"},
+    "runner": {"errors", "events", "executors", "lines", "plan", "scheduler", "sinks"},
+    "signals": set(),
+}
+
+# Who may import what does not come with Python.
+THIRD_PARTY = {
+    "click": {"cli"},
+    "anyio": {"api", "executors.local", "foreground", "runner", "running", "sinks.feed", "stdout"},
+    "msgspec": {"sinks.json_lines"},
+    "structlog": {"sinks.json_lines"},
+    "sniffio": {"api"},
+}
+
+# What has an effect on the world, or depends on when and where it is called.
+EFFECTS = {
+    "asyncio", "concurrent", "ctypes", "fcntl", "getpass", "glob", "io", "logging", "multiprocessing", "pathlib", "platform",
+    "random", "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess", "sys", "tempfile",
+    "threading", "time", "uuid",
+}  # fmt: skip
+# What of it is pure: paths as values, formatting of times that were given, the text of our own files.
+HARMLESS = {
+    "plan": {"os.path"},
+    "events": {"time", "pathlib"},
+    "bash": {"importlib.resources"},
+}
+
+
+def modules() -> dict[str, ast.Module]:
+    """Return the package's modules by their names within it; a package's own is named like the package."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+        found[name] = ast.parse(path.read_text(), str(path))
+    return found
+
+
+MODULES = modules()
+
+
+def is_for_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the full names of all modules imported, at the top or in a function, but for type checking alone."""
+    for node in ast.iter_child_nodes(tree):
+        if is_for_type_checking(node):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                is_module = full.startswith("miniflow.") and full.removeprefix("miniflow.") in MODULES
+                yield full if is_module else node.module
+        else:
+            yield from imported(node)
+
+
+def inside(name: str) -> set[str]:
+    """Return what a module imports of the package; `__version__` and the like of the package itself aside."""
+    names = {full.removeprefix("miniflow.") for full in imported(MODULES[name]) if full.startswith("miniflow.")}
+    return names - {"__version__"}
+
+
+def at_the_top(name: str) -> set[str]:
+    """Return what is imported along with a module, not only when one of its functions is called."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    body = [node for node in MODULES[name].body if not isinstance(node, functions)]
+    return set(imported(ast.Module(body, [])))
+
+
+def outside(name: str) -> set[str]:
+    return {full for full in imported(MODULES[name]) if full.partition(".")[0] != "miniflow"}
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(MODULES) == sorted(["", *ORDER])
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_module_imports_only_what_stands_above_it(name: str) -> None:
+    outward = {other for other in inside(name) if ORDER.index(other) >= ORDER.index(name)}
+
+    assert {(name, other) for other in outward} <= OUTWARD_CALLS
+    for other in outward:
+        assert f"miniflow.{other}" not in at_the_top(name)
+
+
+@pytest.mark.parametrize("name", sorted(ALLOWED))
+def test_a_module_knows_no_more_than_it_needs(name: str) -> None:
+    assert inside(name) <= ALLOWED[name]
+
+
+def test_the_package_itself_imports_its_modules_only_when_they_are_used() -> None:
+    assert inside("") == set()
+    assert outside("") <= {"__future__", "typing", "importlib"}
+
+
+def test_executors_and_sinks_do_not_know_each_other_nor_what_wires_them() -> None:
+    wiring = set(ORDER[ORDER.index("library") :])
+    for name in ORDER:
+        axis = name.partition(".")[0]
+        if axis in ("executors", "sinks"):
+            other = {"executors", "sinks"} - {axis}
+            assert not {known for known in inside(name) if known.partition(".")[0] in other | wiring}
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_what_does_not_come_with_python_is_known_where_it_belongs(name: str) -> None:
+    for full in outside(name):
+        top = full.partition(".")[0]
+        if top not in sys.stdlib_module_names:
+            assert name in THIRD_PARTY.get(top, ()), f"{name} imports {full}"
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_core_imports_nothing_that_has_an_effect(name: str) -> None:
+    effects = {full for full in outside(name) if full.partition(".")[0] in EFFECTS | {"os", "importlib"}}
+
+    assert effects <= HARMLESS.get(name, set())
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_core_opens_no_file_and_awaits_nothing(name: str) -> None:
+    for node in ast.walk(MODULES[name]):
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+def test_events_format_times_and_never_ask_for_them() -> None:
+    used = {
+        node.attr
+        for node in ast.walk(MODULES["events"])
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time"
+    }
+
+    assert used <= {"strftime", "gmtime"}
+
+
+@pytest.mark.parametrize("name", ["", *ORDER])
+def test_no_module_changes_what_belongs_to_the_whole_process(name: str) -> None:
+    changes = {
+        "os.chdir",
+        "os.fork",
+        "os.putenv",
+        "os.umask",
+        "asyncio.create_task",
+        "asyncio.ensure_future",
+        "structlog.configure",
+    }
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in changes
+        if isinstance(node, ast.Assign | ast.Delete):
+            for target in node.targets:
+                assert not ast.unparse(target).startswith("os.environ")
+        if isinstance(node, ast.Call):
+            assert "preexec_fn" not in {keyword.arg for keyword in node.keywords}
+
+
+def test_signals_are_touched_by_the_command_line_alone() -> None:
+    for name in ORDER:
+        if any(full == "signal" for full in outside(name)):
+            calls = {ast.unparse(node.func) for node in ast.walk(MODULES[name]) if isinstance(node, ast.Call)}
+            if name not in ("signals", "foreground", "__main__"):
+                assert not calls & {"signal.signal", "signal.pthread_sigmask", "signal.set_wakeup_fd", "signal.alarm"}
