@@ -124,7 +124,10 @@ class Expander:
         """Return a task's working directory, as the flow names it."""
         if task.cwd is None or "{{" not in task.cwd:
             return task.cwd
+        before = len(self.problems)
         value = self._value(task.cwd, at, task.id)
+        if len(self.problems) > before:
+            return None
         if is_text(value) and value != "":
             return scalar_text(value)
         self.problems.append(Found(at, f"must become the path of a directory, not {describe(value)}"))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from miniflow.errors import FlowError
+from miniflow.jsontext import Found, located
 from miniflow.library import find_flow_file, load_flow_file
 from miniflow.parse import flow_from_mapping, parse_flow
 from tests.conftest import Space
@@ -649,6 +653,45 @@ def test_a_hundred_thousand_problems_are_reported_without_comparing_all_with_all
     tasks = [{"id": f"t{n}", "script": "a.py", "depends_on": [f"u{n}"], "dependson": 1} for n in range(30_000)]
     lines = messages(json.dumps({"name": "x", "tasks": tasks}))
     assert lines[-1] == "... and 59900 more problems"
+
+
+# --- positions ----------------------------------------------------------------------------------------------------
+
+
+def paths_of(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield the path of every value within a value, and the value."""
+    yield path, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from paths_of(item, (*path, key))
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.text()
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4))
+
+
+@given(VALUES, st.sampled_from([None, 0, 2, "\t"]), st.booleans())
+def test_every_value_is_found_at_its_line_and_column(value: Any, indent: int | str | None, ascii_only: bool) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    lines = text.split("\n")
+    for path, item in paths_of(value):
+        [problem] = located([Found(path, "wrong")], text, "x.json")
+        assert problem.line is not None
+        assert problem.column is not None
+        here = "\n".join([lines[problem.line - 1][problem.column - 1 :], *lines[problem.line :]])
+        assert json.JSONDecoder().raw_decode(here)[0] == item
+
+
+@given(VALUES, st.sampled_from([None, 2]))
+def test_every_key_is_found_at_its_line_and_column(value: Any, indent: int | None) -> None:
+    text = json.dumps(value, indent=indent)
+    lines = text.split("\n")
+    for path, _ in paths_of(value):
+        if path and isinstance(path[-1], str):
+            [problem] = located([Found(path, "wrong", at_key=True)], text, "x.json")
+            assert problem.line is not None
+            assert problem.column is not None
+            assert lines[problem.line - 1][problem.column - 1 :].startswith(json.dumps(path[-1]) + ": ")
 
 
 # --- the graph ----------------------------------------------------------------------------------------------------
