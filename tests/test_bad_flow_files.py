@@ -554,11 +554,17 @@ def test_a_syntax_error_after_a_huge_integer_has_its_place() -> None:
     assert message("[" + "9" * 5000 + ', "\\x"]') == "x.json:1:5005: no JSON: invalid \\escape"
 
 
-@pytest.mark.parametrize("closed", [True, False])
-def test_ten_thousand_nested_arrays(closed: bool) -> None:
-    text = "[" * 10_000 + "]" * 10_000 * closed
+def test_ten_thousand_nested_arrays() -> None:
     expected = "x.json:1:65: [0][0][0][0][0][0][0][0]: nested deeper than 64 levels"
-    assert message(text + " " * (not closed)) == expected
+    assert message("[" * 10_000 + "]" * 10_000) == expected
+
+
+def test_ten_thousand_brackets_that_are_never_closed() -> None:
+    # How deep Python itself can read, and so which of the two it finds first, differs from version to version.
+    assert message("[" * 10_000) in (
+        "x.json:1:65: [0][0][0][0][0][0][0][0]: nested deeper than 64 levels",
+        "x.json:1:10001: no JSON: it ends before its last bracket is closed",
+    )
 
 
 def test_ten_thousand_nested_objects_in_a_field() -> None:
