@@ -1,7 +1,12 @@
 """Plan → the canonical bash script: the same plan, the same bytes.
 
-Nothing of the plan is ever interpreted by the shell: every word is quoted here, and `machinery.sh`, the part that all scripts
-share, only passes words on.
+    header        what it is, for people; what its caller can change
+    opening.sh    the same in all scripts: undoes what the caller's environment would change about the language
+    settings      the plan's directories, interpreters and parameters
+    flow()        the tasks
+    machinery.sh  the same in all scripts: the functions that `flow` is made of
+
+Nothing of the plan is ever interpreted by the shell: every word is quoted here, and `machinery.sh` only passes words on.
 """
 
 from __future__ import annotations
@@ -37,8 +42,16 @@ _KEYWORDS = frozenset(
         "while",
     ]
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What could hide something from whoever reads the script: control characters, and those that turn the direction of writing.
+_HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
+_HIDING = re.compile(f"[{_HIDDEN}]")
+_TO_ESCAPE = re.compile(f"[{_HIDDEN}\\\\']")
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
+# What stands for itself inside of "${NAME:-}", and for every shell that the line might be pasted into.
+_PLAIN_DEFAULT = re.compile(f"[^{_HIDDEN}$`\\\\\"'!{{}}]+")
+
+# bash runs a list of commands by recursion: a function of 100,000 commands overflows its stack. Groups keep it flat.
+_TASKS_IN_A_GROUP = 100
 
 # All about what stands in quotes and might have been meant otherwise; here it is data: dollar signs and tildes that do not
 # expand, backslashes before quotes, the quotes of other alphabets.
@@ -48,10 +61,13 @@ _SHELLCHECK_EXCEPTIONS = ("SC1003", "SC1110", "SC1111", "SC1112", "SC2016", "SC2
 def render_script(plan: Plan) -> str:
     """Return the script of a plan: readable from top to bottom, with the tasks first and what drives them after."""
     pythons = _own_pythons(plan)
-    lines = [*_header(plan), *_settings(plan, pythons), "flow() {"]
-    for index in plan.order():
+    lines = [*_header(plan), _part("opening.sh"), *_settings(plan, pythons), "flow() {"]
+    in_groups = len(plan.tasks) > _TASKS_IN_A_GROUP
+    for place, index in enumerate(plan.order()):
+        if in_groups and place % _TASKS_IN_A_GROUP == 0:
+            lines += ["  }", "  {"] if place else ["  {  # so many at a time, as bash can take only so many in one go"]
         lines += _task(plan, plan.tasks[index], pythons)
-    lines += ["}", "", _machinery()]
+    lines += [*(["  }"] if in_groups else []), "}", "", _part("machinery.sh")]
     return "\n".join(lines)
 
 
@@ -59,9 +75,13 @@ def quote(word: str) -> str:
     """Return a word that bash reads as exactly these characters, on one line."""
     if _SAFE_WORD.fullmatch(word) and word not in _KEYWORDS:
         return word
-    if _CONTROL.search(word):
-        return "$'" + re.sub(r"[\x00-\x1f\x7f\\']", lambda m: _ESCAPES.get(m[0]) or f"\\{ord(m[0]):03o}", word) + "'"
+    if _HIDING.search(word):
+        return "$'" + _TO_ESCAPE.sub(_escape, word) + "'"
     return "'" + word.replace("'", "'\\''") + "'"
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _ESCAPES.get(match[0]) or "".join(f"\\{byte:03o}" for byte in match[0].encode())
 
 
 def _default(variable: str, value: str, holder: str) -> str:
@@ -70,19 +90,19 @@ def _default(variable: str, value: str, holder: str) -> str:
     The value itself stands there, so that the line can be pasted into any shell; quotes and dollar signs inside of `"${:-}"`
     mean other things to other shells, so a value with such characters is left in the variable `holder`.
     """
-    return f'"${{{variable}:-{value if _SAFE_WORD.fullmatch(value) else f"${holder}"}}}"'
+    return f'"${{{variable}:-{value if _PLAIN_DEFAULT.fullmatch(value) else f"${holder}"}}}"'
 
 
 @cache
-def _machinery() -> str:
-    return files("miniflow").joinpath("machinery.sh").read_text(encoding="utf-8")
+def _part(name: str) -> str:
+    return files("miniflow").joinpath(name).read_text(encoding="utf-8")
 
 
 def _comment(text: str, indent: str = "# ") -> list[str]:
     lines = []
     for line in text.splitlines():
-        # A tab is harmless; other control characters could hide what follows from whoever reads the script.
-        shown = _CONTROL.sub(lambda m: m[0] if m[0] == "\t" else "\N{REPLACEMENT CHARACTER}", line).rstrip()
+        # A tab is harmless.
+        shown = _HIDING.sub(lambda m: m[0] if m[0] == "\t" else "\N{REPLACEMENT CHARACTER}", line).rstrip()
         if shown.lstrip().startswith("shellcheck"):
             shown = f'"{shown}"'  # else it would be a directive
         lines.append((indent + shown).rstrip())
@@ -105,9 +125,10 @@ def _header(plan: Plan) -> list[str]:
         *_comment(f"MINIFLOW_TASKS_DIR   the task scripts          {place.tasks_dir}", "#   "),
         *_comment(f"MINIFLOW_OUTPUT_DIR  where it records          {place.output_dir}", "#   "),
         *_comment(f"MINIFLOW_WORK_DIR    where the tasks run       {place.work_dir}", "#   "),
-        *_comment(f"MINIFLOW_PYTHON      runs the .py scripts      {place.python}, or python3 if that is not there", "#   "),
+        *_comment(f"MINIFLOW_PYTHON      runs the .py scripts (*)  {place.python}, or python3 if that is not there", "#   "),
         f"#   MINIFLOW_KEEP_GOING  1: after a failure, go on with what does not depend on it   {int(plan.keep_going)}",
         "#   MINIFLOW_GRACE       seconds between SIGTERM and SIGKILL                         5",
+        "#   (*) but for the tasks that name an interpreter of their own",
         "#",
         "# It exits with 0 if every task that ran has succeeded, 1 if one failed, 2 if it cannot run at all, and after SIGINT,",
         "# SIGTERM or SIGHUP by that signal.",
@@ -130,16 +151,10 @@ def _settings(plan: Plan, pythons: dict[str, str]) -> list[str]:
         f"mf_keep_going={int(plan.keep_going)}",
         f"mf_params={quote(plan.params_json)}",
         f"mf_param_names={quote(names)}",
+        *(f"{variable}={quote(path)}" for path, variable in pythons.items()),
         "",
-        "# The interpreters as planned; python3 where one is not there.",
     ]
-    lines.append('if [[ ! ${MINIFLOW_PYTHON-} ]] && ! command -v "$mf_python" >/dev/null; then MINIFLOW_PYTHON=python3; fi')
-    for path, variable in pythons.items():
-        absolute = path.startswith("/") or "/" not in path
-        word = quote(path) if absolute else f'"${{MINIFLOW_WORK_DIR:-$mf_work_dir}}"/{quote(path)}'
-        lines.append(f"{variable}={word}")
-        lines.append(f'if ! command -v "${variable}" >/dev/null; then {variable}=python3; fi')
-    return [*lines, ""]
+    return lines
 
 
 def _own_pythons(plan: Plan) -> dict[str, str]:
@@ -166,12 +181,12 @@ def _task(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> list[str]:
 def _command(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> Sequence[str]:
     script = f"{_default('MINIFLOW_TASKS_DIR', plan.place.tasks_dir, 'mf_tasks_dir')}/{quote(task.script)}"
     program: list[str]
-    if task.script.endswith(".py") and task.python is None:
-        program = [_default("MINIFLOW_PYTHON", plan.place.python, "mf_python"), script]
-        first = plan.place.python
-    elif task.script.endswith(".py") and task.python is not None:
-        program = [_default(pythons[task.python], plan.python(task), pythons[task.python]), script]
+    if task.script.endswith(".py"):
         first = plan.python(task)
+        if task.python is None:
+            program = [_default("MINIFLOW_PYTHON", first, "mf_python"), script]
+        else:
+            program = [_default(pythons[task.python], first, pythons[task.python]), script]
     elif task.script.endswith(".sh"):
         program, first = ["bash", script], "bash"
     else:
@@ -180,6 +195,6 @@ def _command(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> Sequence
     if not task.env:
         return words
     if "=" in first:
-        # `env` would take this program for one more variable.
+        # `env` would take this program for one more variable. The machinery knows these words, and sees through them.
         words = ["bash", "-c", quote('exec "$0" "$@"'), *words]
     return ["env", *(f"{name}={quote(value) if value else ''}" for name, value in task.env.items()), *words]

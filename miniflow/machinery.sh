@@ -1,5 +1,7 @@
 # ======================================================================================================================
 # From here on nothing is special to this flow: the functions that the lines above are made of.
+# What is called mf_ belongs to them. Their variables are, as far as a task could inherit them, called so too: bash exports
+# even a local variable if the caller has exported one of its name.
 
 # task ID TRIGGER_RULE [UPSTREAM...]: what follows, up to its `run`, is about this task.
 task() {
@@ -32,39 +34,31 @@ directory() {
 
 # run COMMAND...: runs the task if its trigger rule says so, again while it fails and has retries left, and records it.
 run() {
+  local mf_began mf_delay
   mf_judge
-  case $mf_verdict in
-    run) ;;
-    fail_fast | stopped)
-      mf_states[$mf_task]=cancelled
-      ((mf_cancelled += 1))
-      mf_event warning task.cancelled "$mf_task cancelled: $mf_verdict" ",\"task_id\":\"$mf_task\",\"reason\":\"$mf_verdict\""
-      return ;;
-    *)
-      mf_states[$mf_task]=$mf_verdict
-      ((mf_skipped += 1))
-      mf_event warning task.skipped "$mf_task skipped: $mf_verdict" ",\"task_id\":\"$mf_task\",\"reason\":\"$mf_verdict\""
-      return ;;
-  esac
-  local began
+  if [[ $mf_verdict != run ]]; then
+    mf_do_not_run
+    return
+  fi
   mf_clock
-  began=$mf_us
-  mf_attempt=0
+  mf_began=$mf_us
+  mf_attempt=0 mf_nth=''
   while :; do
     ((mf_attempt += 1))
+    if ((mf_attempt > 1)); then mf_nth=", attempt $mf_attempt"; fi
     mf_run_once "$@"
     if [[ $mf_stop ]] || ((mf_status == 0)) || ! mf_may_retry; then break; fi
-    local delay=${mf_delays[mf_attempt - 1]}
-    mf_event warning task.retrying "$mf_task failed with exit status $mf_status; next attempt in $delay s" \
-      ",\"task_id\":\"$mf_task\",\"attempt\":$mf_attempt,\"delay_s\":$delay,\"exit_status\":$mf_status,\"reason\":\"$mf_reason\"$mf_signal"
-    mf_pause "$delay"
+    mf_delay=${mf_delays[mf_attempt - 1]}
+    mf_event warning task.retrying "$mf_task $(mf_how); next attempt in $mf_delay s" \
+      ",\"task_id\":\"$mf_task\",\"attempt\":$mf_attempt,\"delay_s\":$mf_delay,\"exit_status\":$mf_status,\"reason\":\"$mf_reason\"${mf_signal:+,\"signal\":\"$mf_signal\"}"
+    mf_pause "$mf_delay"
     if [[ $mf_stop ]]; then break; fi
   done
   mf_clock
-  mf_finish $((mf_us - began))
+  mf_finish $((mf_us - mf_began))
 }
 
-# Sets mf_verdict: run, or why the task does not run. States other than succeeded, failed and cancelled are reasons of a skip.
+# Sets mf_verdict: run, or why the task does not run.
 mf_judge() {
   local id failed='' cancelled='' skipped=''
   for id in ${mf_upstream[@]+"${mf_upstream[@]}"}; do
@@ -91,111 +85,166 @@ mf_judge() {
   fi
 }
 
+# Records that the task does not run. Its state is the reason if it is skipped: the reason is what counts downstream.
+mf_do_not_run() {
+  local level=warning state=skipped why
+  mf_states[$mf_task]=$mf_verdict
+  case $mf_verdict in
+    upstream_failed) why='a task it depends on failed or was cancelled' ;;
+    upstream_skipped) why='a task it depends on was skipped' ;;
+    no_failure) why='no task it depends on has failed' level=info ;;
+    fail_fast) why='another task has failed' state=cancelled ;;
+    *) why='the run was stopped' state=cancelled ;;
+  esac
+  if [[ $state == skipped ]]; then
+    ((mf_skipped += 1))
+  else
+    ((mf_cancelled += 1))
+    mf_states[$mf_task]=cancelled
+  fi
+  mf_event "$level" "task.$state" "$mf_task $state: $why" ",\"task_id\":\"$mf_task\",\"reason\":\"$mf_verdict\""
+}
+
 mf_may_retry() {
   local status
-  [[ $mf_reason != spawn ]] && ((mf_attempt <= ${#mf_delays[@]})) || return 1
-  ((${#mf_retry_on[@]} > 0)) || return 0
+  if [[ $mf_reason == spawn ]] || ((mf_attempt > ${#mf_delays[@]})); then return 1; fi
+  if ((${#mf_retry_on[@]} == 0)); then return 0; fi
   for status in "${mf_retry_on[@]}"; do
-    ((status == mf_status)) && return 0
+    if ((status == mf_status)); then return 0; fi
   done
   return 1
 }
 
-# One attempt. Sets mf_status, mf_reason and, after a death by signal, mf_signal.
+# One attempt. Sets mf_status, mf_reason, after a death by signal mf_signal, and mf_error if it could not be started.
 mf_run_once() {
-  local log=$mf_run_dir/logs/$mf_task.log watchdog='' seen problem variables=0
-  mf_signal=''
+  local mf_log=$mf_run_dir/logs/$mf_task.log mf_path=${PATH-} mf_first=1 mf_tick mf_seen
+  local mf_command=() mf_assignment='^[A-Za-z_][A-Za-z0-9_]*='
+  mf_signal='' mf_error='' mf_watchdog='' mf_terminator=''
   if [[ $1 == env ]]; then
-    while [[ ${*:variables + 2:1} == *=* ]]; do ((variables += 1)); done
-    ((variables += 1))
+    mf_first=2
+    while [[ ${*:mf_first:1} =~ $mf_assignment ]]; do
+      if [[ ${!mf_first} == PATH=* ]]; then mf_path=${!mf_first#PATH=}; fi
+      ((mf_first += 1))
+    done
+    mf_command=("${@:1:mf_first - 1}")
   fi
-  if problem=$(mf_cannot_start "${@:variables + 1:1}"); then
-    mf_status=${problem%% *} mf_reason=spawn
-    mf_say "$mf_task: ${problem#* }"
+  if [[ ${*:mf_first:3} == 'bash -c exec "$0" "$@"' ]]; then ((mf_first += 3)); fi
+  # `env` would take a program of such a name for one more variable.
+  if [[ ${!mf_first} == *=* ]]; then mf_command+=(bash -c 'exec "$0" "$@"'); fi
+  mf_command+=("${@:mf_first}")
+  if ! mf_can_start "${!mf_first}" "$mf_path"; then
+    mf_reason=spawn
     return
   fi
+  : >>"$mf_log" || mf_die "cannot write $mf_log"
   (
+    { set +x; } 2>/dev/null  # `bash -x` is about this script, and this is the task's log
     trap - INT QUIT PIPE  # what bash, or this script, has set for itself
-    cd -- "$mf_directory" || exit 126
+    cd -P -- "$mf_directory" || exit 126
     exec {mf_never}<&- {mf_stderr}>&-
     export MINIFLOW_FLOW="$mf_flow" MINIFLOW_RUN_ID="$mf_run_id" MINIFLOW_TASK_ID="$mf_task" MINIFLOW_ATTEMPT="$mf_attempt" \
       MINIFLOW_PARAMS="$mf_params" MINIFLOW_RUN_DIR="$mf_run_dir" PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
-    exec "${mf_session[@]}" "$@"
-  ) </dev/null >>"$log" 2>&1 &
+    exec "${mf_session[@]}" "${mf_command[@]}"
+  ) </dev/null >>"$mf_log" 2>&1 &
   mf_pid=$!
   if [[ $mf_stop ]]; then mf_end_group; fi
-  mf_json "${@:variables + 1}"
-  mf_event info task.started "$mf_task started" \
+  mf_json "${@:mf_first}"
+  mf_event info task.started "$mf_task started$mf_nth" \
     ",\"task_id\":\"$mf_task\",\"attempt\":$mf_attempt,\"pid\":$mf_pid,\"argv\":[$mf_json]"
   if [[ $mf_limit ]]; then
-    (
-      read -r -t "$mf_limit" -u "$mf_never" || :
-      : >"$mf_run_dir/.timed_out"
-      mf_terminate "$mf_pid"
-    ) &
-    watchdog=$!
+    mf_watch "$mf_limit" "$mf_pid" &
+    mf_watchdog=$!
   fi
   while :; do  # a trapped signal ends a wait early
-    seen=$mf_signals
+    mf_seen=$mf_signals
     wait "$mf_pid"
     mf_status=$?
-    if ((seen == mf_signals)); then break; fi
+    if ((mf_seen == mf_signals)); then break; fi
   done
-  if [[ $watchdog ]]; then
-    kill -TERM "$watchdog" 2>/dev/null
-    wait "$watchdog"
-  fi
-  # What the task has left running in its group.
-  if kill -TERM -- "-$mf_pid" 2>/dev/null; then
-    kill -CONT -- "-$mf_pid" 2>/dev/null
-    mf_pause 1
-    kill -KILL -- "-$mf_pid" 2>/dev/null
+  for mf_helper in $mf_watchdog $mf_terminator; do
+    kill -TERM "$mf_helper"
+    wait "$mf_helper"
+  done
+  # What the task has left running in its group has a second.
+  if kill -TERM -- "-$mf_pid"; then
+    kill -CONT -- "-$mf_pid"
+    for ((mf_tick = 0; mf_tick < 50; mf_tick++)); do
+      kill -0 -- "-$mf_pid" || break
+      read -r -t 0.02 -u "$mf_never" _
+    done
+    kill -KILL -- "-$mf_pid"
   fi
   mf_pid=''
   mf_reason='exit'
   if [[ -e $mf_run_dir/.timed_out ]]; then
     rm -f -- "$mf_run_dir/.timed_out"
     mf_status=124 mf_reason=timeout
-  elif ((mf_status > 128)) && mf_signal=$(kill -l "$((mf_status - 128))" 2>/dev/null); then
+  elif ((mf_status > 128)) && mf_signal=$(kill -l "$((mf_status - 128))"); then
     # bash does not tell an exit with 137 from a death by SIGKILL; the second is by far the likelier.
-    mf_reason=signal mf_signal=",\"signal\":\"SIG$mf_signal\""
+    mf_reason=signal mf_signal=SIG$mf_signal
   fi
   if [[ $mf_stop ]] && ((mf_status == 0)); then mf_status=143; fi
 } 2>/dev/null  # bash's own word on a process that was killed; what is said to people goes to mf_stderr
 
-# mf_cannot_start PROGRAM: succeeds, and prints the exit status and the reason, if there is nothing that could be started.
-mf_cannot_start() {
+# mf_can_start PROGRAM PATH: if not, sets mf_status and mf_error, as the system would.
+mf_can_start() {
+  local line='' interpreter='^#![[:blank:]]*([^[:blank:]]+)'
+  mf_status=127
   if [[ ! -d $mf_directory ]]; then
-    printf '127 no such directory: %s' "$mf_directory"
+    mf_error="No such file or directory: $mf_directory"
+  elif [[ ! -x $mf_directory ]]; then
+    mf_status=126 mf_error="Permission denied: $mf_directory"
   elif [[ $1 != */* ]]; then
-    return 1
+    if PATH=$2 type -P -- "$1" >/dev/null; then return; fi
+    mf_error="No such file or directory: $1"
   elif [[ ! -e $1 ]]; then
-    printf '127 no such file: %s' "$1"
-  elif [[ -d $1 || ! -x $1 ]]; then
-    printf '126 not executable: %s' "$1"
+    mf_error="No such file or directory: $1"
+  elif [[ ! -f $1 || ! -x $1 ]]; then
+    mf_status=126 mf_error="Permission denied: $1"
+  elif [[ -r $1 ]] && { read -r -n 256 line <"$1" || :; } && [[ $line =~ $interpreter ]]; then
+    if [[ -f ${BASH_REMATCH[1]} && -x ${BASH_REMATCH[1]} ]]; then return; fi
+    mf_error="No such file or directory: $1"
+    if [[ -e ${BASH_REMATCH[1]} ]]; then mf_status=126 mf_error="Permission denied: $1"; fi
   else
-    return 1
+    return 0
   fi
+  return 1
+}
+
+# Prints how the attempt ended.
+mf_how() {
+  case $mf_reason in
+    signal) echo "was killed by $mf_signal" ;;
+    timeout) echo "took longer than its timeout" ;;
+    spawn) echo "could not be started" ;;
+    *) if ((mf_status)); then echo "failed with exit status $mf_status"; else echo "exited with 0"; fi ;;
+  esac
 }
 
 # mf_finish MICROSECONDS: the task's last event, then its exit status.
 mf_finish() {
-  local state level=error duration
+  local state level=error duration message error='' file=$mf_run_dir/status/$mf_task
   printf -v duration '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000))
-  if [[ $mf_stop ]] && ((mf_status != 0)); then
-    state=cancelled level=warning
-    ((mf_cancelled += 1))
-  elif ((mf_status == 0)); then
+  if ((mf_status == 0)); then
     state=succeeded level=info
     ((mf_succeeded += 1))
+    printf -v message '%s succeeded in %.2f s' "$mf_task" "$duration"
+  elif [[ $mf_stop ]] && { [[ $mf_reason != spawn && $mf_reason != timeout ]] || mf_may_retry; }; then
+    state=cancelled level=warning
+    ((mf_cancelled += 1))
+    message="$mf_task was stopped; it $(mf_how)"
   else
     state=failed
     ((mf_failed += 1))
+    message="$mf_task $(mf_how)$mf_nth${mf_error:+: $mf_error}"
+  fi
+  if [[ $mf_error ]]; then
+    mf_json "$mf_error"
+    error=",\"error\":$mf_json"
   fi
   mf_states[$mf_task]=$state
-  mf_event "$level" task.finished "$mf_task $state with exit status $mf_status" \
-    ",\"task_id\":\"$mf_task\",\"attempt\":$mf_attempt,\"state\":\"$state\",\"exit_status\":$mf_status,\"reason\":\"$mf_reason\"$mf_signal,\"duration_s\":$duration,\"attempts\":$mf_attempt"
-  local file=$mf_run_dir/status/$mf_task
+  mf_event "$level" task.finished "$message" \
+    ",\"task_id\":\"$mf_task\",\"attempt\":$mf_attempt,\"state\":\"$state\",\"exit_status\":$mf_status,\"reason\":\"$mf_reason\"${mf_signal:+,\"signal\":\"$mf_signal\"}$error,\"duration_s\":$duration,\"attempts\":$mf_attempt"
   # A second try: Ctrl-C reaches `mv` as well.
   if ! printf '%d\n' "$mf_status" >"$file.tmp" || ! { mv -f -- "$file.tmp" "$file" || mv -f -- "$file.tmp" "$file"; }; then
     mf_die "cannot write $file"
@@ -215,17 +264,25 @@ mf_clock() {
 mf_event() {
   mf_say "$3"
   mf_clock
-  if ! printf '{"timestamp":"%s","level":"%s","event":"%s","message":"%s","flow":"%s","run_id":"%s"%s}\n' \
-    "$mf_timestamp" "$1" "$2" "$3" "$mf_flow" "$mf_run_id" "${4-}" >>"$mf_run_dir/events.jsonl"; then
+  mf_json "$3"
+  if ! printf '{"timestamp":"%s","level":"%s","event":"%s","message":%s,"flow":"%s","run_id":"%s"%s}\n' \
+    "$mf_timestamp" "$1" "$2" "$mf_json" "$mf_flow" "$mf_run_id" "${4-}" >>"$mf_run_dir/events.jsonl"; then
     mf_die "cannot write $mf_run_dir/events.jsonl"
   fi
 }
 
 # mf_json STRING...: the strings as JSON, with commas between them, in mf_json.
 mf_json() {
-  local LC_ALL=C string code character escape backslash=$'\\' quote='"'
+  local string code character escape backslash=$'\\' quote='"'
   mf_json=''
   for string; do
+    if [[ $string == *[$'\200'-$'\377']* ]] && ! mf_is_utf8 "$string"; then
+      for ((code = 128; code < 256; code++)); do
+        printf -v escape '\\x%02x' "$code"
+        printf -v character '%b' "$escape"
+        string=${string//"$character"/"$escape"}
+      done
+    fi
     string=${string//"$backslash"/"$backslash$backslash"}
     string=${string//"$quote"/"$backslash$quote"}
     if [[ $string == *[$'\001'-$'\037']* ]]; then
@@ -240,52 +297,94 @@ mf_json() {
   done
 }
 
-# Sleeps so many seconds, or until a signal is to stop the run.
+mf_is_utf8() {
+  local rest=$1 next='['$'\200''-'$'\277'']'
+  rest=${rest//[$'\360'-$'\364']$next$next$next/_}
+  rest=${rest//[$'\340'-$'\357']$next$next/_}
+  rest=${rest//[$'\302'-$'\337']$next/_}
+  [[ $rest != *[$'\200'-$'\377']* ]]
+}
+
+# mf_pause SECONDS: sleeps, or until a signal is to stop the run.
 mf_pause() {
-  local sleeper
-  sleep "$1" &
-  sleeper=$!
-  wait "$sleeper"
-  kill "$sleeper" 2>/dev/null
+  sleep "$1" >/dev/null {mf_stderr}>&- &
+  mf_sleeper=$!
+  if [[ $mf_stop ]]; then kill "$mf_sleeper"; fi
+  wait "$mf_sleeper"
+  mf_sleeper=''
+} 2>/dev/null
+
+# mf_watch SECONDS GROUP: ends a task that takes longer.
+mf_watch() {
+  exec {mf_stderr}>&- >/dev/null
+  read -r -t "$1" -u "$mf_never" _
+  : >"$mf_run_dir/.timed_out"
+  mf_terminate "$2"
 }
 
 # mf_terminate GROUP: SIGTERM, and SIGKILL after the grace period. A stopped process hears SIGTERM once it goes on.
 mf_terminate() {
   kill -TERM -- "-$1" || kill -TERM "$1"
   kill -CONT -- "-$1"
-  read -r -t "$mf_grace" -u "$mf_never" || :
+  read -r -t "$mf_grace" -u "$mf_never" _
   kill -KILL -- "-$1"
 } 2>/dev/null
 
-mf_end_group() { mf_terminate "$mf_pid" & }
+# Ends the task that runs, without waiting for it.
+mf_end_group() {
+  if [[ ! $mf_terminator ]]; then
+    mf_terminate "$mf_pid" >/dev/null {mf_stderr}>&- &
+    mf_terminator=$!
+  fi
+}
 
 # shellcheck disable=SC2329  # called by traps
 # mf_on_signal NAME: nothing new starts; what runs is ended, by a second signal at once.
 mf_on_signal() {
   ((mf_signals += 1))
   if [[ $mf_stop && $mf_pid ]]; then
-    kill -KILL -- "-$mf_pid" 2>/dev/null
+    kill -KILL -- "-$mf_pid"
   elif [[ $mf_pid ]]; then
     mf_end_group
   fi
   mf_stop=${mf_stop:-$1}
-}
+  if [[ $mf_sleeper ]]; then kill "$mf_sleeper"; fi
+} 2>/dev/null
 
-mf_say() { printf '%s\n' "$1" >&"$mf_stderr"; }
+mf_say() { printf '%s\n' "$1" >&"$mf_stderr"; } 2>/dev/null
 
 mf_die() {
   mf_say "error: $1"
   if [[ $mf_pid ]]; then mf_terminate "$mf_pid"; fi
-  exit 2
+  mf_exit 2
+}
+
+# mf_exit STATUS: ends this script; after a signal by that signal, so that its caller sees why.
+mf_exit() {
+  if [[ $mf_stop ]]; then
+    trap - "$mf_stop"
+    kill -s "$mf_stop" "$$"
+  fi
+  exit "$1"
+}
+
+# mf_find_python VARIABLE: an interpreter as planned; python3 if it is not there.
+mf_find_python() {
+  local path=${!1}
+  case $path in
+    /*) ;;
+    */*) path=$mf_work_dir/$path ;;
+  esac
+  type -P -- "$path" >/dev/null || path=python3
+  printf -v "$1" '%s' "$path"
 }
 
 mf_begin() {
-  local output=${MINIFLOW_OUTPUT_DIR:-$mf_output_dir} tasks=${MINIFLOW_TASKS_DIR:-$mf_tasks_dir} base
-  if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 403)); then mf_die "this script needs bash 4.3 or newer"; fi
+  local output=${MINIFLOW_OUTPUT_DIR:-$mf_output_dir} tasks=${MINIFLOW_TASKS_DIR:-$mf_tasks_dir} base name
   mf_work_dir=${MINIFLOW_WORK_DIR:-$mf_work_dir}
   case $mf_work_dir in /*) ;; *) mf_work_dir=$PWD/$mf_work_dir ;; esac
   case $output in /*) ;; *) output=$PWD/$output ;; esac
-  case $tasks in /*) ;; *) tasks=$PWD/$tasks MINIFLOW_TASKS_DIR=$PWD/$tasks ;; esac
+  case $tasks in /*) ;; *) tasks=$PWD/$tasks MINIFLOW_TASKS_DIR=$tasks ;; esac
   [[ -d $mf_work_dir ]] || mf_die "the directory to run in, $mf_work_dir, is not there; set MINIFLOW_WORK_DIR"
   [[ -d $tasks ]] || mf_die "the tasks directory, $tasks, is not there; set MINIFLOW_TASKS_DIR"
   case ${MINIFLOW_KEEP_GOING:-$mf_keep_going} in
@@ -293,12 +392,27 @@ mf_begin() {
     *) mf_keep_going='' ;;
   esac
   mf_grace=${MINIFLOW_GRACE:-5}
-  # A task leads a session of its own, so that it and all it starts can be stopped together.
-  if command -v setsid >/dev/null; then
+  [[ $mf_grace =~ ^[0-9]+([.][0-9]+)?$ ]] || mf_die "MINIFLOW_GRACE must be a number of seconds from 0, not $mf_grace"
+  if [[ ! ${MINIFLOW_PYTHON-} ]]; then
+    mf_find_python mf_python
+    MINIFLOW_PYTHON=$mf_python
+  elif [[ $MINIFLOW_PYTHON == */* && $MINIFLOW_PYTHON != /* ]]; then
+    MINIFLOW_PYTHON=$PWD/$MINIFLOW_PYTHON
+  fi
+  for name in "${!mf_python_@}"; do mf_find_python "$name"; done
+  # A task leads a session of its own, so that it and all it starts can be stopped together. What was ignored when bash
+  # began, it cannot reset itself.
+  if [[ ! $mf_ignores_pipe ]] && type -P setsid >/dev/null; then
     mf_session=(setsid)
   else
-    mf_session=(python3 -c 'import os, signal, sys; os.setsid(); signal.signal(signal.SIGPIPE, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])')
+    mf_session=(python3 -ISc '
+import os, signal, sys
+os.setsid()
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])')
   fi
+  if ((${#mf_caller[@]} > 0)); then mf_session+=(env "${mf_caller[@]}"); fi
   base=$output/$mf_flow
   mkdir -p -- "$base" || mf_die "cannot make $base"
   while :; do
@@ -314,7 +428,7 @@ mf_begin() {
   fi
   exec {mf_never}<>"$mf_run_dir/.never"  # nothing ever comes from here: a `read` with a time limit sleeps in bash itself
   rm -f -- "$mf_run_dir/.never"
-  if [[ -f ${BASH_SOURCE[0]} ]]; then cp -- "${BASH_SOURCE[0]}" "$mf_run_dir/flow.sh"; fi
+  if [[ $- != *s* && -f ${BASH_SOURCE[0]} ]]; then cp -- "${BASH_SOURCE[0]}" "$mf_run_dir/flow.sh"; fi
   ln -s -- "$mf_run_id" "$base/.latest-$mf_run_id" && mv -fT -- "$base/.latest-$mf_run_id" "$base/latest"
   mf_clock
   mf_began=$mf_us
@@ -324,32 +438,36 @@ mf_begin() {
 }
 
 mf_end() {
-  local state=succeeded level=info status=0 duration
+  local state=succeeded level=info status=0 duration seconds counts='' name count
   mf_clock
   duration=$((mf_us - mf_began))
   printf -v duration '%d.%06d' $((duration / 1000000)) $((duration % 1000000))
-  if [[ $mf_stop ]]; then
+  printf -v seconds '%.2f' "$duration"
+  if [[ $mf_stop ]] && ((mf_cancelled > 0)); then
     state=cancelled level=warning status=$((128 + $(kill -l "$mf_stop")))
   elif ((mf_failed > 0)); then
     state=failed level=error status=1
   fi
-  mf_event "$level" run.finished "run $mf_run_id of $mf_flow $state: $mf_succeeded succeeded, $mf_failed failed, $mf_skipped skipped, $mf_cancelled cancelled" \
+  for name in succeeded failed skipped cancelled; do
+    count=mf_$name
+    if ((${!count} > 0)); then counts+="${counts:+, }${!count} $name"; fi
+  done
+  mf_event "$level" run.finished "run $mf_run_id of $mf_flow $state in $seconds s: $counts" \
     ",\"state\":\"$state\",\"exit_status\":$status,\"duration_s\":$duration,\"counts\":{\"succeeded\":$mf_succeeded,\"failed\":$mf_failed,\"skipped\":$mf_skipped,\"cancelled\":$mf_cancelled}"
-  if [[ $mf_stop ]]; then  # so that the caller sees a death by this signal
-    trap - "$mf_stop"
-    kill -s "$mf_stop" "$$"
-  fi
-  exit "$status"
+  mf_exit "$status"
 }
 
-set +e -u
 declare -A mf_states=()
-mf_succeeded=0 mf_failed=0 mf_skipped=0 mf_cancelled=0 mf_signals=0 mf_stop='' mf_pid=''
+mf_succeeded=0 mf_failed=0 mf_skipped=0 mf_cancelled=0 mf_signals=0 mf_stop='' mf_pid='' mf_sleeper='' mf_terminator=''
 exec {mf_stderr}>&2
-trap '' PIPE  # a reader of this script's messages who goes away does not end the run
-trap 'mf_on_signal INT' INT
-trap 'mf_on_signal TERM' TERM
-trap 'mf_on_signal HUP' HUP
-mf_begin
-flow
-mf_end
+mf_ignores_pipe=$(trap -p PIPE)
+# In braces, so that bash has read them all before it begins: whoever edits this file meanwhile changes nothing.
+{
+  trap '' PIPE  # a reader of this script's messages who goes away does not end the run
+  trap 'mf_on_signal INT' INT
+  trap 'mf_on_signal TERM' TERM
+  trap 'mf_on_signal HUP' HUP
+  mf_begin
+  flow
+  mf_end
+}

@@ -85,9 +85,8 @@ class Plan:
 
     def python(self, task: PlannedTask) -> str:
         """Return the interpreter of a task: a path, or a name to be looked up on the PATH."""
-        if task.python is None:
-            return self.place.python
-        return os.path.join(self.place.work_dir, task.python) if "/" in task.python else task.python
+        python = task.python or self.place.python
+        return os.path.join(self.place.work_dir, python) if "/" in python else python
 
     def cwd(self, task: PlannedTask) -> str:
         """Return the working directory of a task."""
