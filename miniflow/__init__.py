@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from miniflow.api import MiniFlow, load_flow, plan_flow, write_script
+    from miniflow.api import MiniFlow
     from miniflow.bash import render_script
     from miniflow.errors import (
         FlowError,
@@ -39,13 +39,14 @@ if TYPE_CHECKING:
     )
     from miniflow.model import Flow, Param, Retries, Task
     from miniflow.plan import Plan, PlannedTask
+    from miniflow.prepare import load_flow, plan_flow, write_script
     from miniflow.rundir import read_run
     from miniflow.running import Run, open_run, run_flow
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "miniflow.api": ("MiniFlow", "load_flow", "plan_flow", "write_script"),
+    "miniflow.api": ("MiniFlow",),
     "miniflow.bash": ("render_script",),
     "miniflow.errors": (
         "FlowError", "InternalError", "MiniFlowError", "OutputError", "ParamsError", "Problem", "RunFailed",
@@ -57,6 +58,7 @@ _HOME = {
     ),
     "miniflow.model": ("Flow", "Param", "Retries", "Task"),
     "miniflow.plan": ("Plan", "PlannedTask"),
+    "miniflow.prepare": ("load_flow", "plan_flow", "write_script"),
     "miniflow.rundir": ("read_run",),
     "miniflow.running": ("Run", "open_run", "run_flow"),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -16,6 +16,9 @@ from miniflow.errors import FlowError, MiniFlowError, UsageError
 
 if TYPE_CHECKING:
     from miniflow.events import Level
+
+# Tasks get less than 128 KiB of them; white space and escapes take room as well.
+MAX_PARAMS_BYTES = 16 * 1024 * 1024
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -91,7 +94,7 @@ def list_flows(obj: dict[str, Any], as_json: bool) -> None:
     broken: list[FlowError] = []
     for path in flow_files(Path(obj["dirs"]["flows_dir"])):
         try:
-            flow = load_flow_file(path, None)
+            flow = load_flow_file(path)
         except FlowError as error:
             broken.append(error)
             problems = [str(problem) for problem in error.problems]
@@ -190,7 +193,7 @@ def run(
     log_format: str,
 ) -> None:
     """Run FLOW: a name in the flows directory, or a path."""
-    from miniflow.api import plan_flow, write_script
+    from miniflow.prepare import plan_flow, write_script
 
     options: dict[str, Any] = {
         "params": read_params(params) if params is not None else None,
@@ -224,6 +227,11 @@ def read_parallel(text: str) -> int:
     raise UsageError(f"--parallel must be a whole number from 1, or auto, not {text!r}")
 
 
+def read_limited(file: BinaryIO) -> bytes:
+    """Return all that a file holds; a little more than can be parameters, if it holds more (or never ends)."""
+    return file.read(MAX_PARAMS_BYTES + 1)
+
+
 def read_params(text: str) -> dict[str, Any]:
     """Return the parameters of `--params`: JSON text, a file's path, or `-` for standard input.
 
@@ -234,11 +242,12 @@ def read_params(text: str) -> dict[str, Any]:
     from miniflow.suggest import quoted
 
     if text == "-":
-        return parse_params(sys.stdin.buffer.read(), "standard input")
+        return parse_params(read_limited(sys.stdin.buffer), "standard input")
     if text.lstrip()[:1] in ("{", "[", '"', ""):
         return parse_params(text.encode("utf-8", "surrogateescape"), "--params")
     try:
-        data = Path(text).read_bytes()
+        with Path(text).open("rb") as file:
+            data = read_limited(file)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UsageError(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Unpack
 import anyio
 import anyio.abc
 
-from miniflow.api import DEFAULT_GRACE_S
+from miniflow.errors import OutputError
 from miniflow.events import Level, RunResult
+from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.runner import unwrapped
 from miniflow.running import Run, RunOptions, open_run
 from miniflow.signals import die_by
@@ -34,6 +35,7 @@ def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unp
     if foreground.stopped_by is not None:
         die_by(foreground.stopped_by)
     assert foreground.result is not None
+    foreground.check_output()
     return foreground.result.exit_status or 0
 
 
@@ -64,6 +66,13 @@ class _Foreground:
                     group.cancel_scope.cancel()
             except BaseExceptionGroup as errors:
                 raise unwrapped(errors) from None
+
+    def check_output(self) -> None:
+        """Raise an OutputError if standard output is incomplete, though somebody wanted it."""
+        if self._stdout.error is not None:
+            assert self.result is not None
+            why = self._stdout.error.strerror
+            raise OutputError(f"cannot write standard output: {why}; the run has {self.result.state}: {self.result.run_dir}")
 
     async def _show(self, run: Run) -> None:
         while items := await run.take():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
 from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, Problem, UnknownFlowError
 from miniflow.model import Flow
-from miniflow.parse import parse_flow
+from miniflow.parse import ScriptCheck, parse_flow
 from miniflow.suggest import did_you_mean, quoted
 
 MAX_FLOW_BYTES = 1024 * 1024 * 1024
@@ -33,13 +33,13 @@ def flow_files(flows_dir: Path) -> list[Path]:
     return [flows_dir / name for name in names if not name.startswith(".")]
 
 
-def load_flow_file(path: Path, tasks_dir: Path | None) -> Flow:
-    """Return the flow of a file, its scripts looked for in the tasks directory (unless that is None).
+def load_flow_file(path: Path, check_script: ScriptCheck | None = None) -> Flow:
+    """Return the flow of a file.
 
     Raises:
         FlowError: With every problem found.
     """
-    return parse_flow(_read(path), shown(path), script_check(tasks_dir) if tasks_dir is not None else None)
+    return parse_flow(_read(path), shown(path), check_script)
 
 
 def find_flow_file(name: str, flows_dir: Path) -> Path:
@@ -56,10 +56,11 @@ def find_flow_file(name: str, flows_dir: Path) -> Path:
             raise UnknownFlowError([Problem("no such file", file=shown(name))])
         return flows_dir / name
     files = flow_files(flows_dir)
+    # Usually a flow's file is called like the flow; only if there is none do the others have to be read.
+    if flows_dir / f"{name}.json" in files:
+        return flows_dir / f"{name}.json"
     names = {path: flow_name(path) for path in files}
-    # Usually a flow has its file's name. Where the two differ, either will do, as long as it says one flow.
     found = [path for path in files if names[path] == name]
-    found = found or [path for path in files if path.stem == name]
     if len(found) == 1:
         return found[0]
     if found:
@@ -75,18 +76,14 @@ def find_flow_file(name: str, flows_dir: Path) -> Path:
 def flow_name(path: Path) -> str:
     """Return the name a flow file gives its flow; the file's own name where it cannot be read as one."""
     try:
-        return load_flow_file(path, None).name
+        return load_flow_file(path).name
     except FlowError:
         return path.stem
 
 
-def script_check(tasks_dir: Path) -> Callable[[str], str | None]:
-    """Return a function that says what is wrong with a script, or None."""
-    try:
-        root = os.path.realpath(tasks_dir)
-    except (OSError, ValueError):
-        root = ""  # no directory either
-
+def script_check(tasks_dir: Path) -> ScriptCheck:
+    """Return the check of scripts in a tasks directory, which must be there."""
+    root = os.path.realpath(tasks_dir)
     hints = iter(range(MAX_SHOWN_PROBLEMS))  # so many are shown
 
     @cache  # the folder is walked once, and only for a hint
@@ -94,8 +91,6 @@ def script_check(tasks_dir: Path) -> Callable[[str], str | None]:
         return list(islice(_scripts(root), MAX_SUGGESTED_SCRIPTS))
 
     def check(script: str) -> str | None:
-        if not os.path.isdir(root):
-            return f"the tasks directory {shown(tasks_dir)} is not there; set it with --tasks-dir"
         path = os.path.join(root, script)
         try:
             if os.path.commonpath([root, os.path.realpath(path)]) != root:

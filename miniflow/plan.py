@@ -17,6 +17,9 @@ from miniflow.graph import topological_order
 from miniflow.jsontext import located
 from miniflow.model import Flow, Json, Retries, TriggerRule
 
+DEFAULT_GRACE_S = 5.0
+"""Between asking a process to end and killing it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

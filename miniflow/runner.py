@@ -34,7 +34,7 @@ from miniflow.events import (
 )
 from miniflow.executors import Attempt, Executor
 from miniflow.lines import LineSplitter
-from miniflow.plan import Plan
+from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.scheduler import (
     Action,
     AttemptEnded,
@@ -55,7 +55,6 @@ from miniflow.scheduler import (
 )
 from miniflow.sinks import Item, Sink
 
-DEFAULT_GRACE_S = 5.0
 _CHECKPOINT_EVERY = 100  # actions: skipping 100,000 tasks must not keep the event loop from everybody else
 
 
@@ -199,7 +198,7 @@ class _Run:
                 if self._is_stopping:
                     self._tell(NotStarted(task))
                 else:
-                    group.start_soon(self._attempt, task, attempt)
+                    group.start_soon(self._attempt, task, attempt, group)
             case Wait(task, attempt, delay_s, outcome):
                 self.emit(
                     TaskRetrying(
@@ -246,7 +245,7 @@ class _Run:
             )
         )
 
-    async def _attempt(self, task: int, number: int) -> None:
+    async def _attempt(self, task: int, number: int, group: anyio.abc.TaskGroup) -> None:
         planned = self._plan.tasks[task]
         observer = _Observer(self, task, number)
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
@@ -255,6 +254,9 @@ class _Run:
             await observer.wait_for_room()
             self._first_start.setdefault(task, time.monotonic())
             await self._setup.executor.run(attempt, observer)
+        except BaseException:
+            group.cancel_scope.cancel()  # before its end is told: by that nothing more may start
+            raise
         finally:
             outcome = observer.outcome
             if outcome is not None and outcome.exit_status == 0 and planned.id in self._lost_output:

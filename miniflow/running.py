@@ -14,9 +14,13 @@ from typing import Any, Unpack
 import anyio
 import anyio.to_thread
 
-from miniflow.api import (
+from miniflow.bash import render_script
+from miniflow.errors import UsageError
+from miniflow.events import Event, RunResult
+from miniflow.executors.local import LocalExecutor
+from miniflow.plan import DEFAULT_GRACE_S, Plan
+from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
-    DEFAULT_GRACE_S,
     DEFAULT_OUTPUT_DIR,
     DEFAULT_TASKS_DIR,
     FlowLike,
@@ -25,11 +29,6 @@ from miniflow.api import (
     check_parallel,
     plan_flow,
 )
-from miniflow.bash import render_script
-from miniflow.errors import UsageError
-from miniflow.events import Event, RunResult
-from miniflow.executors.local import LocalExecutor
-from miniflow.plan import Plan
 from miniflow.rundir import RunDir, create_run_dir, write_atomically
 from miniflow.runner import CallbackSink, RunSetup, run_plan, unwrapped
 from miniflow.sinks import Item, Sink

@@ -24,9 +24,13 @@ class Output:
         # A regular file or /dev/null is always ready, and cannot be waited for.
         self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
         self._is_gone = False
+        self.error: OSError | None = None
+        """Why not everything could be written, other than that nobody reads it."""
 
     async def write(self, data: bytes) -> None:
         """Write everything, however slowly it is read."""
+        if self._is_gone:
+            return
         try:
             if not self._may_block:
                 write_all(self._descriptor, data)
@@ -39,8 +43,11 @@ class Output:
                     rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
                 except BlockingIOError:
                     continue
-        except OSError:  # nobody reads it, or the disk it goes to is full: it is a copy of what the run directory holds
+        except BrokenPipeError:
             self._is_gone = True
+        except OSError as error:
+            self._is_gone = True
+            self.error = error
 
     def give_up(self) -> None:
         """Write nothing more."""

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from miniflow.errors import FlowError
 from miniflow.jsontext import Found, located
-from miniflow.library import find_flow_file, load_flow_file
+from miniflow.library import find_flow_file, load_flow_file, script_check
 from miniflow.parse import flow_from_mapping, parse_flow
+from miniflow.prepare import load_flow
 from tests.conftest import Space
 
 
@@ -38,7 +39,7 @@ def task_messages(space: Space, *scripts: str) -> list[str]:
     tasks = [{"id": f"t{number}", "script": script} for number, script in enumerate(scripts)]
     path = space.flow(json.dumps({"name": "x", "tasks": tasks}))
     with pytest.raises(FlowError) as caught:
-        load_flow_file(path, space.tasks_dir)
+        load_flow_file(path, script_check(space.tasks_dir))
     return [str(line).replace(str(space.path), "").split(": ", 1)[1] for line in str(caught.value).splitlines()]
 
 
@@ -773,7 +774,7 @@ def test_a_link_that_stays_inside_and_a_tasks_directory_that_is_a_link_are_fine(
     (space.tasks_dir / "link.py").symlink_to("sub/a.py")
     (space.path / "other").symlink_to(space.tasks_dir)
     path = space.flow({"name": "x", "tasks": [{"id": "a", "script": "link.py"}, {"id": "b", "script": "./sub/a.py"}]})
-    assert len(load_flow_file(path, space.path / "other").tasks) == 2
+    assert len(load_flow_file(path, script_check(space.path / "other")).tasks) == 2
 
 
 def test_a_link_that_leads_nowhere_and_a_link_to_itself(space: Space) -> None:
@@ -805,9 +806,15 @@ def test_a_program_that_is_not_executable(space: Space) -> None:
     ]
 
 
-def test_a_tasks_directory_that_is_not_there(space: Space) -> None:
+def test_a_tasks_directory_that_is_not_there_is_told_once_and_after_other_problems(space: Space) -> None:
     space.tasks_dir.rmdir()
-    assert task_messages(space, "a.py") == ["tasks[0].script: the tasks directory /tasks is not there; set it with --tasks-dir"]
+    tasks = [{"id": "a", "script": "a.py"}, {"id": "b", "script": "b.py", "depends_on": "a"}]
+    with pytest.raises(FlowError) as missing:
+        load_flow(space.flow({"name": "x", "tasks": tasks}), tasks_dir=space.tasks_dir)
+    with pytest.raises(FlowError) as other:
+        load_flow({"name": "x", "tasks": [*tasks, 1]}, tasks_dir=space.tasks_dir)
+    assert str(missing.value) == f"{space.tasks_dir}: no such directory; set it with --tasks-dir"
+    assert str(other.value) == "tasks[2]: a task is an object, not the number 1"
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -816,7 +823,7 @@ def test_a_tasks_directory_that_is_not_there(space: Space) -> None:
 def file_message(path: Path, space: Space) -> str:
     """Return the error that reading a flow file gets."""
     with pytest.raises(FlowError) as caught:
-        load_flow_file(path, space.tasks_dir)
+        load_flow_file(path, script_check(space.tasks_dir))
     return str(caught.value).replace(str(space.path), "")
 
 
@@ -849,7 +856,7 @@ def test_a_line_break_in_a_files_name_does_not_break_the_line(space: Space) -> N
 @pytest.mark.parametrize("name", ["no/such.json", "no.json", "a\0.json", "a.json/b", "x/" + "s" * 300])
 def test_a_path_that_leads_to_no_flow_file(space: Space, name: str) -> None:
     with pytest.raises(FlowError) as caught:
-        load_flow_file(find_flow_file(name, space.flows_dir), space.tasks_dir)
+        load_flow_file(find_flow_file(name, space.flows_dir), script_check(space.tasks_dir))
     assert "no such file" in str(caught.value) or "File name too long" in str(caught.value)
 
 

@@ -205,11 +205,32 @@ def test_a_flow_may_be_named_by_its_file_or_by_its_name(hello: Space) -> None:
     assert hello.miniflow("run", "outer").returncode == 0
 
 
-def test_a_name_that_two_files_give_is_an_error(hello: Space) -> None:
+def test_a_name_that_two_files_give_is_an_error_unless_one_is_called_so(hello: Space) -> None:
     hello.flow(HELLO, name="other")
+    assert hello.miniflow("run", "hello").returncode == 0
+    (hello.flows_dir / "hello.json").rename(hello.flows_dir / "third.json")
     result = hello.miniflow("run", "hello")
-    assert "two files hold a flow named" in result.stderr
+    both = f"{hello.flows_dir}/other.json and {hello.flows_dir}/third.json"
+    assert result.stderr == f'error: two files hold a flow named "hello": {both}; say which by its path\n'
     assert result.returncode == 2
+
+
+def test_a_missing_tasks_directory_is_told_once(hello: Space) -> None:
+    hello.flow({"name": "two", "tasks": [{"id": "a", "script": "x.py"}, {"id": "b", "script": "y.py"}]})
+    result = hello.miniflow("-t", "nowhere", "run", "two")
+    assert result.stderr == "nowhere: no such directory; set it with --tasks-dir\n"
+    assert result.returncode == 2
+
+
+@pytest.mark.parametrize("endless", ["/dev/zero", "-"])
+def test_parameters_without_an_end_are_refused(hello: Space, endless: str) -> None:
+    command = f"{sys.executable} -m miniflow run hello --params {endless} < /dev/zero"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=hello.path, env=hello.environ(), capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "no JSON" in result.stderr
+    assert len(result.stderr) < 1000
 
 
 def test_a_near_miss_is_suggested(hello: Space) -> None:
@@ -354,6 +375,16 @@ def test_a_reader_that_goes_away_does_not_end_the_run(space: Space) -> None:
     run_dir = space.latest("f")
     assert json.loads((run_dir / "run.json").read_text())["state"] == "succeeded"
     assert (run_dir / "logs/a.jsonl").read_text().count("task.output") == 20000
+
+
+def test_standard_output_on_a_full_disk_is_an_error_and_the_record_is_complete(hello: Space) -> None:
+    command = f"{sys.executable} -m miniflow -o {hello.output_dir} run hello > /dev/full"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=hello.path, env=hello.environ(), capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: cannot write standard output: No space left on device; the run has succeeded: ")
+    assert json.loads((hello.latest("hello") / "run.json").read_text())["state"] == "succeeded"
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

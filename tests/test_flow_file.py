@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from miniflow.errors import FlowError
-from miniflow.library import find_flow_file, flow_files, load_flow_file
+from miniflow.library import find_flow_file, flow_files, load_flow_file, script_check
 from miniflow.model import Flow, Param, Retries, Task
 from miniflow.parse import parse_flow
 from miniflow.plan import Place, Plan, PlannedTask, make_plan
@@ -410,4 +410,8 @@ def test_a_flow_file_whose_scripts_are_there_is_loaded(space: Space) -> None:
     space.script("measure", "#!/bin/sh\n", 0o755)
     tasks = [{"id": f"t{n}", "script": script} for n, script in enumerate(["a.py", "sub/b.sh", "measure"])]
     path = space.flow({"name": "x", "tasks": tasks})
-    assert [task.script for task in load_flow_file(path, space.tasks_dir).tasks] == ["a.py", "sub/b.sh", "measure"]
+    assert [task.script for task in load_flow_file(path, script_check(space.tasks_dir)).tasks] == [
+        "a.py",
+        "sub/b.sh",
+        "measure",
+    ]

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from miniflow import read_run
-from miniflow.api import plan_flow, write_script
+from miniflow import plan_flow, read_run, write_script
 from tests.conftest import Space, events, only
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -16,8 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from miniflow import read_run
-from miniflow.api import plan_flow, write_script
+from miniflow import plan_flow, read_run, write_script
 from miniflow.bash import quote, render_script
 from miniflow.plan import Place, Plan, PlannedTask
 from tests.conftest import Space

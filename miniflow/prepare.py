@@ -1,0 +1,136 @@
+"""The steps before a run: find and check a flow, plan it, write its script."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict
+
+from miniflow import library
+from miniflow.bash import render_script
+from miniflow.dump import flow_to_mapping
+from miniflow.errors import FlowError, OutputError, Problem, UsageError
+from miniflow.model import Flow
+from miniflow.parse import flow_from_mapping
+from miniflow.plan import Place, Plan, make_plan
+from miniflow.rundir import write_atomically
+
+PathLike: TypeAlias = str | os.PathLike[str]
+FlowLike: TypeAlias = str | os.PathLike[str] | Flow | Mapping[str, Any]
+"""A flow's name in the flows directory, a flow file's path, a `Flow`, or a mapping that has the form of a flow file."""
+
+DEFAULT_FLOWS_DIR = "./flows"
+DEFAULT_TASKS_DIR = "./tasks"
+DEFAULT_OUTPUT_DIR = "./miniflow_output"
+
+
+class PlanOptions(TypedDict, total=False):
+    """The keyword arguments of `plan_flow`; `running.run_flow` says what they mean."""
+
+    params: Mapping[str, Any] | None
+    keep_going: bool
+    python: str | None
+    flows_dir: PathLike
+    tasks_dir: PathLike
+    output_dir: PathLike
+
+
+def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_dir: PathLike = DEFAULT_TASKS_DIR) -> Flow:
+    """Return a flow, checked, its scripts included.
+
+    Raises:
+        FlowError: With every problem found.
+    """
+    scripts = Path(tasks_dir)
+    has_scripts = scripts.is_dir()
+    check = library.script_check(scripts) if has_scripts else None
+    if isinstance(flow, Flow | Mapping):
+        loaded = flow_from_mapping(flow_to_mapping(flow) if isinstance(flow, Flow) else flow, check)
+    else:
+        path = Path(flow) if isinstance(flow, os.PathLike) else library.find_flow_file(flow, Path(flows_dir))
+        loaded = library.load_flow_file(path, check)
+    if not has_scripts:  # said once, not for each script
+        raise FlowError([Problem("no such directory; set it with --tasks-dir", file=library.shown(scripts))])
+    return loaded
+
+
+def plan_flow(
+    flow: FlowLike,
+    *,
+    params: Mapping[str, Any] | None = None,
+    keep_going: bool = False,
+    python: str | None = None,
+    flows_dir: PathLike = DEFAULT_FLOWS_DIR,
+    tasks_dir: PathLike = DEFAULT_TASKS_DIR,
+    output_dir: PathLike = DEFAULT_OUTPUT_DIR,
+) -> Plan:
+    """Return what a run of the flow would do.
+
+    Raises:
+        FlowError: The flow is wrong.
+        ParamsError: The parameters do not fit it.
+    """
+    loaded = load_flow(flow, flows_dir=flows_dir, tasks_dir=tasks_dir)
+    place = Place(
+        tasks_dir=_absolute(tasks_dir, "the tasks directory"),
+        output_dir=_absolute(output_dir, "the output directory"),
+        work_dir=_absolute(".", "the current directory"),
+        python=python or default_python(os.environ),
+    )
+    return make_plan(loaded, params, place, keep_going=keep_going)
+
+
+def write_script(plan: Plan) -> Path:
+    """Write the canonical bash script of a plan to `<output-dir>/<flow>.sh`, for the user alone; return its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    output_dir = Path(plan.place.output_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the output directory {output_dir}: {error.strerror}") from None
+    path = output_dir / f"{plan.flow}.sh"
+    # It holds the values of variables and parameters, some of which may be secrets.
+    write_atomically(path, render_script(plan).encode(), mode=0o700)
+    return path
+
+
+def default_python(environ: Mapping[str, str]) -> str:
+    """Return the interpreter of tasks that name none: `MINIFLOW_PYTHON`, an activated environment's, or our own."""
+    if named := environ.get("MINIFLOW_PYTHON"):
+        return os.path.abspath(named) if "/" in named else named
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        if prefix := environ.get(variable):
+            candidate = os.path.join(os.path.abspath(prefix), "bin", "python3")
+            if os.access(candidate, os.X_OK):
+                return candidate
+    return sys.executable or "python3"
+
+
+def _absolute(path: PathLike, what: str) -> str:
+    try:
+        absolute = os.path.abspath(path)
+    except FileNotFoundError:
+        raise UsageError("the current directory is not there any more") from None
+    try:
+        absolute.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} has a name that is not UTF-8: {absolute!a}") from None
+    if "\0" in absolute:
+        raise UsageError(f"{what} has a name with a NUL character")
+    return absolute
+
+
+def check_parallel(parallel: object) -> int:
+    """Return the worker limit.
+
+    Raises:
+        UsageError: It is no whole number from 1.
+    """
+    if not isinstance(parallel, int) or isinstance(parallel, bool) or parallel < 1:
+        raise UsageError(f"parallel must be a whole number from 1, not {parallel!r}")
+    return parallel
