@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, Problem, UnknownFlowError
+from miniflow.jsontext import decode
 from miniflow.model import Flow
 from miniflow.parse import ScriptCheck, parse_flow
 from miniflow.suggest import did_you_mean, quoted
@@ -56,11 +57,12 @@ def find_flow_file(name: str, flows_dir: Path) -> Path:
             raise UnknownFlowError([Problem("no such file", file=shown(name))])
         return flows_dir / name
     files = flow_files(flows_dir)
-    # Usually a flow's file is called like the flow; only if there is none do the others have to be read.
-    if flows_dir / f"{name}.json" in files:
-        return flows_dir / f"{name}.json"
+    # Usually a flow's file is called like the flow; only otherwise do all have to be read.
+    usual = flows_dir / f"{name}.json"
+    if usual in files and flow_name(usual) == name:
+        return usual
     names = {path: flow_name(path) for path in files}
-    found = [path for path in files if names[path] == name]
+    found = [path for path in files if names[path] == name] or [path for path in files if path == usual]
     if len(found) == 1:
         return found[0]
     if found:
@@ -76,9 +78,11 @@ def find_flow_file(name: str, flows_dir: Path) -> Path:
 def flow_name(path: Path) -> str:
     """Return the name a flow file gives its flow; the file's own name where it cannot be read as one."""
     try:
-        return load_flow_file(path).name
+        value = decode(_read(path), shown(path))[1]
     except FlowError:
         return path.stem
+    name = value.get("name") if isinstance(value, dict) else None
+    return name if isinstance(name, str) else path.stem
 
 
 def script_check(tasks_dir: Path) -> ScriptCheck:
