@@ -141,7 +141,7 @@ def _header(plan: Plan) -> list[str]:
 
 def _settings(plan: Plan, pythons: dict[str, str]) -> list[str]:
     names = ",".join(json.dumps(name, ensure_ascii=False) for name in plan.params)
-    lines = [
+    return [
         f"mf_flow={quote(plan.flow)}",
         f"mf_tasks={len(plan.tasks)}",
         f"mf_tasks_dir={quote(plan.place.tasks_dir)}",
@@ -154,7 +154,6 @@ def _settings(plan: Plan, pythons: dict[str, str]) -> list[str]:
         *(f"{variable}={quote(path)}" for path, variable in pythons.items()),
         "",
     ]
-    return lines
 
 
 def _own_pythons(plan: Plan) -> dict[str, str]:

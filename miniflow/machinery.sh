@@ -190,12 +190,14 @@ mf_run_once() {
 mf_can_start() {
   local line='' interpreter='^#![[:blank:]]*([^[:blank:]]+)'
   mf_status=127
-  if [[ ! -d $mf_directory ]]; then
+  if [[ ! -e $mf_directory ]]; then
     mf_error="No such file or directory: $mf_directory"
+  elif [[ ! -d $mf_directory ]]; then
+    mf_error="Not a directory: $mf_directory"
   elif [[ ! -x $mf_directory ]]; then
     mf_status=126 mf_error="Permission denied: $mf_directory"
   elif [[ $1 != */* ]]; then
-    if PATH=$2 type -P -- "$1" >/dev/null; then return; fi
+    if (cd -P -- "$mf_directory" && PATH=$2 type -P -- "$1") >/dev/null; then return; fi
     mf_error="No such file or directory: $1"
   elif [[ ! -e $1 ]]; then
     mf_error="No such file or directory: $1"
