@@ -435,6 +435,15 @@ def test_fail_fast_lets_a_task_that_has_begun_use_up_its_retries() -> None:
     assert scheduler.handle(RetryDue(1)) == [Start(1, 2)]
 
 
+def test_fail_fast_keeps_a_retry_that_waits_for_a_slot() -> None:
+    scheduler = new_scheduler([T(), T(retry_delays_s=(1.0,)), T()], limit=2)
+    scheduler.handle(Begin())
+    scheduler.handle(AttemptEnded(1, BAD))
+    scheduler.handle(RetryDue(1))
+
+    assert scheduler.handle(AttemptEnded(0, BAD)) == [Finish(0, 1, "failed", BAD), Start(1, 2)]
+
+
 def test_fail_fast_runs_what_a_failure_is_the_cue_for() -> None:
     tasks = [T(), T((0,)), T((1,), "one_failed"), T((0,), "one_failed")]
     scheduler = new_scheduler(tasks)
