@@ -21,27 +21,10 @@ from miniflow.durations import format_seconds
 from miniflow.plan import Plan, PlannedTask
 
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+=:,./-]*")
-_KEYWORDS = frozenset(
-    [
-        "case",
-        "coproc",
-        "do",
-        "done",
-        "elif",
-        "else",
-        "esac",
-        "fi",
-        "for",
-        "function",
-        "if",
-        "in",
-        "select",
-        "then",
-        "time",
-        "until",
-        "while",
-    ]
-)
+_KEYWORDS = frozenset({
+    "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select", "then", "time",
+    "until", "while",
+})  # fmt: skip
 # What could hide something from whoever reads the script: control characters, and those that turn the direction of writing.
 _HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
 _HIDING = re.compile(f"[{_HIDDEN}]")

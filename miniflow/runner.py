@@ -20,7 +20,6 @@ import anyio.lowlevel
 
 from miniflow.errors import MiniFlowError, OutputError
 from miniflow.events import (
-    Event,
     OutputChunk,
     RunFinished,
     RunStarted,
@@ -330,18 +329,3 @@ class _Observer:
         run = self._run
         template = TaskOutput(*run._now(), run._id(self._task), self._attempt, stream, "", partial)
         run.emit(OutputChunk(template, lines))
-
-
-class CallbackSink:
-    """Calls a function of the user's with every event, one a line of output."""
-
-    def __init__(self, callback: Callable[[Event], object]) -> None:
-        self._callback = callback
-
-    def emit(self, item: Item) -> None:
-        """See `Sink.emit`. What the function raises ends the run."""
-        if isinstance(item, Event):
-            self._callback(item)
-        else:
-            for event in item.events():
-                self._callback(event)

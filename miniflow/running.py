@@ -30,8 +30,9 @@ from miniflow.prepare import (
     plan_flow,
 )
 from miniflow.rundir import RunDir, create_run_dir, write_atomically
-from miniflow.runner import CallbackSink, RunSetup, run_plan, unwrapped
+from miniflow.runner import RunSetup, run_plan, unwrapped
 from miniflow.sinks import Item, Sink
+from miniflow.sinks.callback import CallbackSink
 from miniflow.sinks.feed import Feed
 from miniflow.sinks.run_directory import RunDirectorySink
 

@@ -23,7 +23,7 @@ LAYERS = """
     bash
     events
     scheduler lines
-    rundir executors executors.local sinks sinks.console sinks.feed sinks.json_lines sinks.run_directory
+    rundir executors executors.local sinks sinks.callback sinks.console sinks.feed sinks.json_lines sinks.run_directory
     library runner
     prepare
     running
@@ -47,6 +47,7 @@ ALLOWED = {
     "executors": {"events", "scheduler"},
     "executors.local": {"errors", "events", "executors", "scheduler"},
     "sinks": {"events"},
+    "sinks.callback": {"events", "sinks"},
     "sinks.console": {"events", "sinks"},
     "sinks.feed": {"events", "sinks"},
     "sinks.json_lines": {"events", "sinks"},

@@ -46,8 +46,9 @@ from miniflow import (
     run_flow,
 )
 from miniflow.events import OutputChunk
-from miniflow.runner import CallbackSink, RunSetup, run_plan
+from miniflow.runner import RunSetup, run_plan
 from miniflow.scheduler import Outcome
+from miniflow.sinks.callback import CallbackSink
 from miniflow.sinks.feed import MAX_WAITING_LINES
 from tests.conftest import Space, events, only
 
