@@ -119,7 +119,7 @@ class Space:
 
 def events(run_dir: Path) -> list[dict[str, Any]]:
     """Return the journal of a run."""
-    return [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run_dir / "events.jsonl").read_text().rstrip("\n").split("\n")]
 
 
 def only(items: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:

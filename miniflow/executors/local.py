@@ -330,5 +330,6 @@ class _Process:
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"  # a real-time signal
+    except ValueError:  # a real-time signal, named as bash does
+        from_first, to_last = number - signal.SIGRTMIN, signal.SIGRTMAX - number
+        return f"SIGRTMIN+{from_first}" if from_first <= to_last else f"SIGRTMAX-{to_last}"
