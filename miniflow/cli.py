@@ -1,4 +1,4 @@
-"""The commands. The only module that knows click; what they do is in `miniflow.api`."""
+"""The commands. The only module that knows click."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from miniflow import __version__
-from miniflow.errors import FlowError, MiniFlowError, UsageError
+from miniflow.errors import FlowError, InternalError, MiniFlowError, UsageError
 
 if TYPE_CHECKING:
     from miniflow.events import Level
@@ -21,6 +21,35 @@ if TYPE_CHECKING:
 MAX_PARAMS_BYTES = 16 * 1024 * 1024
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def main() -> int:
+    """Run the command line; return the exit status.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, before there was a run that could be stopped.
+    """
+    stdout = sys.stdout
+    try:
+        status = cli.main(prog_name="miniflow", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        return 0  # click's own way with a closed pipe is to wrap standard output and to exit with 1; ours is that of `run`
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except OSError as error:
+        # Whatever may fail but printing is reported where it fails. Nothing more is to be written when Python ends.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        if isinstance(error, BrokenPipeError):
+            return 0  # who closes the pipe has seen enough
+        click.echo(f"error: cannot write standard output: {error.strerror}", err=True)
+        return 2
+    return status if isinstance(status, int) else 0
 
 
 class Commands(click.Group):
@@ -33,18 +62,27 @@ class Commands(click.Group):
         except MiniFlowError as error:
             text = str(error)
             prefix = "" if isinstance(error, FlowError) and all(p.file for p in error.problems) else "error: "
+            if isinstance(error, InternalError):
+                text += "\nThis is a bug in MiniFlow; please report it, with the flow and the command."
             click.echo(prefix + text, err=True)
             ctx.exit(2)
 
 
 def directory(letter: str, name: str, default: str, help_text: str) -> Callable[[Any], Any]:
     """Return an option for one of the directories."""
+
+    def not_empty(_: click.Context, parameter: click.Parameter, value: str) -> str:
+        if not value:  # a variable of the caller's that is not set, usually
+            raise click.BadParameter("is empty; name a directory, or leave the option away", param=parameter)
+        return value
+
     return click.option(
         f"-{letter}",
         f"--{name}-dir",
         envvar=f"MINIFLOW_{name.upper()}_DIR",
         default=default,
         metavar="DIR",
+        callback=not_empty,
         show_default=True,
         show_envvar=True,
         help=help_text,
@@ -60,18 +98,19 @@ def directory(letter: str, name: str, default: str, help_text: str) -> Callable[
     "--log-level",
     envvar="MINIFLOW_LOG_LEVEL",
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    metavar="LEVEL",
     default="INFO",
     show_default=True,
     show_envvar=True,
-    help="The least that is shown. What is recorded is always complete.",
+    help="The least that is shown: DEBUG, INFO, WARNING or ERROR. What is recorded is always complete.",
 )
 @click.version_option(__version__, message="miniflow %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, flows_dir: str, tasks_dir: str, output_dir: str, log_level: str) -> None:
     """Run flows: Python scripts with dependencies, described in one JSON file.
 
-    Exit status: 0 all is well, 1 a task failed, 2 something is wrong with a flow or with how miniflow was called, 130, 143 or
-    129 after Ctrl-C, SIGTERM or SIGHUP.
+    Exit status: 0 all is well, 1 a task failed, 2 something is wrong with a flow or with how miniflow was called, or the run
+    could not be recorded, 130, 143 or 129 after Ctrl-C, SIGTERM or SIGHUP.
     """
     ctx.obj = {
         "dirs": {"flows_dir": flows_dir, "tasks_dir": tasks_dir, "output_dir": output_dir},
@@ -80,7 +119,12 @@ def cli(ctx: click.Context, flows_dir: str, tasks_dir: str, output_dir: str, log
 
 
 @cli.command("list")
-@click.option("--json", "as_json", is_flag=True, help="All that there is to say of each flow, as a JSON array.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="As a JSON array, with file, description, version, number of tasks and names of parameters.",
+)
 @click.pass_obj
 def list_flows(obj: dict[str, Any], as_json: bool) -> None:
     """List the flows.
@@ -128,14 +172,15 @@ def _echo_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         click.echo("No flows here.", err=True)
         return
-    width = max(len(row["name"]) for row in rows)
+    from miniflow.sinks.console import harmless
+
+    width = max(len(harmless(row["name"])) for row in rows)
     click.echo(f"{'FLOW':{width}}  TASKS  DESCRIPTION")
     for row in rows:
         if "problems" in row:
-            click.echo(f"{row['name']:{width}}      -  (broken: {len(row['problems'])} problems)")
+            count = len(row["problems"])
+            click.echo(f"{harmless(row['name']):{width}}      -  broken: {count} problem{'s' if count > 1 else ''}")
         else:
-            from miniflow.sinks.console import harmless
-
             summary = (row["description"].strip().splitlines() or [""])[0]
             click.echo(f"{row['name']:{width}}  {row['tasks']:5}  {harmless(summary)}".rstrip())
 
@@ -205,7 +250,8 @@ def run(
     if dry_run:
         path = write_script(plan_flow(flow, **options))
         relative = os.path.relpath(path)
-        click.echo(path if relative.startswith("..") else relative)
+        # One that begins with a dash would be an option of whoever is given it.
+        click.echo(path if relative.startswith("..") else f"./{relative}" if relative.startswith("-") else relative)
         return
     from miniflow.foreground import run_in_foreground
 

@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from miniflow.durations import format_seconds
+
 SCHEMA = 1
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -186,7 +188,8 @@ class TaskRetrying(AttemptEvent):
 
     @property
     def message(self) -> str:
-        return f"{self.task_id} {_how(self.exit_status, self.reason, self.signal)}; next attempt in {self.delay_s:g} s"
+        how = _how(self.exit_status, self.reason, self.signal)
+        return f"{self.task_id} {how}; next attempt in {format_seconds(self.delay_s)} s"
 
     def details(self) -> dict[str, Any]:
         return {
@@ -291,6 +294,8 @@ class RunFinished(Event):
     duration_s: float
     counts: Mapping[str, int]
     """How many tasks ended in each state."""
+    error: str | None = None
+    """What went wrong with the run itself, if that is why it has failed."""
 
     name: ClassVar[str] = "run.finished"
 
@@ -301,7 +306,8 @@ class RunFinished(Event):
     @property
     def message(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
-        return f"run {self.run_id} of {self.flow} {self.state} in {self.duration_s:.2f} s: {counts}"
+        error = f"; {self.error}" if self.error else ""
+        return f"run {self.run_id} of {self.flow} {self.state} in {self.duration_s:.2f} s: {counts}{error}"
 
     def details(self) -> dict[str, Any]:
         return {
@@ -309,6 +315,7 @@ class RunFinished(Event):
             "exit_status": self.exit_status,
             "duration_s": self.duration_s,
             "counts": dict(self.counts),
+            **({"error": self.error} if self.error else {}),
         }
 
 
@@ -324,6 +331,19 @@ class OutputChunk:
         """Return one event a line."""
         t = self.template
         return [TaskOutput(t.at_ns, t.flow, t.run_id, t.task_id, t.attempt, t.stream, line, t.partial) for line in self.lines]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended."""
+
+    exit_status: int
+    """0 means success; 128+N after signal N, 124 after a timeout, 127 and 126 if it could not be started."""
+    reason: Reason = "exit"
+    signal: str | None = None
+    error: str | None = None
+    stopped: bool = False
+    """It ended because the run was being stopped; then it counts as cancelled, not as failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +370,7 @@ class RunResult:
     run_dir: Path
     state: RunState
     exit_status: int | None
-    """0 succeeded, 1 failed, 130 cancelled; None while it runs."""
+    """0 succeeded, 1 failed, 130 (or 128 + the signal) cancelled, 2 stopped by an error; None while it runs."""
     duration: float | None
     """Seconds."""
     tasks: Mapping[str, TaskResult]

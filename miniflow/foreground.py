@@ -13,7 +13,7 @@ from miniflow.events import Level, RunResult
 from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.runner import unwrapped
 from miniflow.running import Run, RunOptions, open_run
-from miniflow.signals import die_by
+from miniflow.signals import die_by, ignore
 from miniflow.sinks.console import ConsoleRenderer, harmless
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Output
@@ -52,11 +52,11 @@ class _Foreground:
 
     async def go(self, flow: str, options: RunOptions) -> None:
         # A signal that our caller has told us to ignore (nohup) stays ignored.
-        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, ignore)]
         with anyio.open_signal_receiver(*heard) as signals:
             try:
                 async with anyio.create_task_group() as group:
-                    group.start_soon(self._stop_on_signal, signals, group)
+                    group.start_soon(self._stop_on_signal, signals)
                     async with open_run(flow, **options) as run:
                         self._run = run
                         if self.stopped_by is not None:
@@ -88,20 +88,15 @@ class _Foreground:
         if not self._use_json:
             await self._stderr.write(f"recorded in {harmless(str(run.run_dir))}\n".encode())
 
-    async def _stop_on_signal(self, signals: AsyncIterator[int], group: anyio.abc.TaskGroup) -> None:
+    async def _stop_on_signal(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
             if self.stopped_by is not None:
+                if self._run is not None:
+                    self._run.kill()
                 continue
             self.stopped_by = number
             if self._run is not None:
                 self._run.cancel(128 + number)
-            # A reader that is stuck must not keep us: once the tasks have had their time, it has had its own.
-            group.start_soon(self._give_up_output, group)
-
-    async def _give_up_output(self, group: anyio.abc.TaskGroup) -> None:
-        await anyio.sleep(DEFAULT_GRACE_S + 1)
-        self._stdout.give_up()
-        self._stderr.give_up()
-        if self._run is not None and self._run.result.state != "running":
-            self.result = self._run.result
-            group.cancel_scope.cancel()
+            # A reader that is stuck must not keep us longer than a task may.
+            self._stdout.lose_patience(DEFAULT_GRACE_S)
+            self._stderr.lose_patience(DEFAULT_GRACE_S)

@@ -139,6 +139,8 @@ def _may_be_there(path: Path) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError):  # said by each version of Python in words of its own
+        return "a NUL character, or half of a surrogate pair, in its name"
     return getattr(error, "strerror", None) or str(error)
 
 

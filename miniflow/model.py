@@ -1,7 +1,6 @@
 """The flow as its author wrote it: frozen values, checked once where they enter.
 
-`Flow.from_mapping` (in `miniflow.parse`, bound here lazily) is not needed to build one in Python: `Flow(name=..., tasks=(...))`
-is checked by the same rules when it is planned.
+One that is built in Python, `Flow(name=..., tasks=(...))`, is checked by the rules of flow files when it is planned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The steps before a run: find and check a flow, plan it, write its script."""
+"""What comes before a run: find and check a flow, plan it, write its script."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from miniflow import library
 from miniflow.bash import render_script
 from miniflow.dump import flow_to_mapping
 from miniflow.errors import FlowError, OutputError, Problem, UsageError
+from miniflow.files import write_atomically
 from miniflow.model import Flow
 from miniflow.parse import flow_from_mapping
 from miniflow.plan import Place, Plan, make_plan
-from miniflow.rundir import write_atomically
 
 PathLike: TypeAlias = str | os.PathLike[str]
 FlowLike: TypeAlias = str | os.PathLike[str] | Flow | Mapping[str, Any]
@@ -43,6 +43,8 @@ def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_
     Raises:
         FlowError: With every problem found.
     """
+    if not isinstance(flow, str | os.PathLike | Flow | Mapping):
+        raise UsageError(f"a flow is a name, a path, a Flow or a mapping, not {flow!r}")
     scripts = Path(tasks_dir)
     has_scripts = scripts.is_dir()
     check = library.script_check(scripts) if has_scripts else None
@@ -77,7 +79,7 @@ def plan_flow(
         tasks_dir=_absolute(tasks_dir, "the tasks directory"),
         output_dir=_absolute(output_dir, "the output directory"),
         work_dir=_absolute(".", "the current directory"),
-        python=python or default_python(os.environ),
+        python=_checked(python or default_python(os.environ), "the interpreter"),
     )
     return make_plan(loaded, params, place, keep_going=keep_going)
 
@@ -112,17 +114,22 @@ def default_python(environ: Mapping[str, str]) -> str:
 
 
 def _absolute(path: PathLike, what: str) -> str:
+    if not os.fspath(path):
+        raise UsageError(f"the name of {what} is empty")
     try:
-        absolute = os.path.abspath(path)
+        return _checked(os.path.abspath(path), what)
     except FileNotFoundError:
         raise UsageError("the current directory is not there any more") from None
+
+
+def _checked(path: str, what: str) -> str:
     try:
-        absolute.encode("utf-8")
+        path.encode("utf-8")
     except UnicodeEncodeError:
-        raise UsageError(f"{what} has a name that is not UTF-8: {absolute!a}") from None
-    if "\0" in absolute:
+        raise UsageError(f"{what} has a name that is not UTF-8: {path!a}") from None
+    if "\0" in path:
         raise UsageError(f"{what} has a name with a NUL character")
-    return absolute
+    return path
 
 
 def check_parallel(parallel: object) -> int:

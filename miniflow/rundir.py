@@ -5,17 +5,17 @@ Whoever reads a run reads its journal (`events.jsonl`) and trusts nothing else; 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from miniflow.errors import MiniFlowError, OutputError
+from miniflow.errors import MiniFlowError
 from miniflow.events import SCHEMA, RunResult, TaskResult
+from miniflow.files import writing
 
 
 class RunDir:
@@ -50,9 +50,21 @@ class RunDir:
     def status(self, task_id: str) -> Path:
         return self.path / "status" / task_id
 
+    def become_latest(self) -> None:
+        """Point the flow's `latest` here.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        latest = self.path.with_name("latest")
+        link = self.path.with_name(f".latest-{self.run_id}")
+        with writing(latest):
+            link.symlink_to(self.run_id)
+            link.replace(latest)
+
 
 def create_run_dir(output_dir: Path, flow: str) -> RunDir:
-    """Make the directory of a new run, for the user alone, and point `latest` at it.
+    """Make the directory of a new run, for the user alone.
 
     Raises:
         OutputError: It cannot be made.
@@ -69,59 +81,12 @@ def create_run_dir(output_dir: Path, flow: str) -> RunDir:
                 continue
         (run_dir.path / "logs").mkdir()
         (run_dir.path / "status").mkdir()
-        link = base / f".latest-{run_dir.run_id}"
-        link.symlink_to(run_dir.run_id)
-        link.replace(base / "latest")
     return run_dir
 
 
 def _new_run_id() -> str:
     now = time.time_ns() // 1_000_000
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1000)) + f".{now % 1000:03d}Z-{secrets.token_hex(3)}"
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that says what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {error.filename or path}: {error.strerror}") from error
-
-
-def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file so that whoever reads it sees the old content or the new, whole.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}")
-    with writing(path):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            try:
-                write_all(descriptor, data)
-            finally:
-                os.close(descriptor)
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write everything; `os.write` alone may write less, on a disk that is getting full for one.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    written = os.write(descriptor, data)
-    if written == len(data):
-        return
-    rest = memoryview(data)[written:]
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 class Record:

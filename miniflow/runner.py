@@ -20,6 +20,7 @@ import anyio.lowlevel
 
 from miniflow.errors import MiniFlowError, OutputError
 from miniflow.events import (
+    Outcome,
     OutputChunk,
     RunFinished,
     RunStarted,
@@ -43,7 +44,6 @@ from miniflow.scheduler import (
     EndState,
     Finish,
     NotStarted,
-    Outcome,
     RetryDue,
     Scheduler,
     Skip,
@@ -84,13 +84,16 @@ async def run_plan(plan: Plan, setup: RunSetup) -> None:
         MiniFlowError, or whatever a sink raises: The run was stopped for it.
     """
     run = _Run(plan, setup)
+    error: BaseException | None = None
     try:
         # The work is done in a child of this task group, never here: under asyncio a second `Task.cancel()` interrupts
         # whatever the task itself awaits, shielded or not, but not its children.
         async with anyio.create_task_group() as group:
             group.start_soon(run.drive, group)
     except BaseExceptionGroup as errors:
-        raise unwrapped(errors) from None
+        error = unwrapped(errors)
+    if error is not None:
+        raise error  # here, as it keeps its cause so
 
 
 def unwrapped(errors: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -120,7 +123,10 @@ class _Run:
         self._actions: deque[Action] = deque()
         self._has_ended = False
         self._is_stopping = False
-        self._late_error: BaseException | None = None
+        self._error: Exception | None = None
+        """What the run has failed for, beyond its tasks: it cannot be recorded, or somebody who was told raised."""
+        self._launching: set[int] = set()
+        """Tasks whose attempt is a coroutine that has not begun."""
         self._sinks = list(setup.sinks)
         self._began_at = time.monotonic()
         self._first_start: dict[int, float] = {}
@@ -152,13 +158,17 @@ class _Run:
             await self._work(group)
         except BaseException as error:
             # Cancelled, or a sink cannot go on. The attempts are cancelled too, and each reports its end to us.
+            was_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+            if isinstance(error, Exception) and not was_cancelled:
+                self._error = self._error or error
             group.cancel_scope.cancel()
             self._is_stopping = True
             self._actions += self._scheduler.handle(Stop())
             await self._work_to_the_end(group)
-            if self._late_error is not None and isinstance(error, anyio.get_cancelled_exc_class()):
-                raise self._late_error from None
-            raise
+            if self._error is None or not was_cancelled:
+                raise
+        if self._error is not None:
+            raise self._error
 
     async def _work_to_the_end(self, group: anyio.abc.TaskGroup) -> None:
         while not self._has_ended:
@@ -168,7 +178,10 @@ class _Run:
             except anyio.get_cancelled_exc_class():
                 # An asyncio loop that shuts down cancels each of its tasks for itself, shielded or not. It does so to the
                 # attempts too, which then end their processes at once; the cancellation we are here for goes on after that.
-                continue
+                # An attempt that had not begun never will.
+                for task in sorted(self._launching):
+                    self._tell(NotStarted(task))
+                self._launching.clear()
 
     async def _work(self, group: anyio.abc.TaskGroup) -> None:
         done = 0
@@ -197,6 +210,7 @@ class _Run:
                 if self._is_stopping:
                     self._tell(NotStarted(task))
                 else:
+                    self._launching.add(task)
                     group.start_soon(self._attempt, task, attempt, group)
             case Wait(task, attempt, delay_s, outcome):
                 self.emit(
@@ -221,10 +235,16 @@ class _Run:
                 self._counts["cancelled"] += 1
                 self.emit(TaskCancelled(*self._now(), self._id(task), reason))
             case End(state):
-                self._has_ended = True
-                exit_statuses = {"succeeded": 0, "failed": 1, "cancelled": self._setup.exit_status_if_cancelled()}
-                duration_s = round(time.monotonic() - self._began_at, 6)
-                self.emit(RunFinished(*self._now(), state, exit_statuses[state], duration_s, dict(self._counts)))
+                self._end(state)
+
+    def _end(self, state: EndState) -> None:
+        self._has_ended = True
+        exit_status = {"succeeded": 0, "failed": 1, "cancelled": self._setup.exit_status_if_cancelled()}[state]
+        error = None
+        if self._error is not None:
+            state, exit_status, error = "failed", 2, str(self._error) or type(self._error).__name__
+        duration_s = round(time.monotonic() - self._began_at, 6)
+        self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error))
 
     def _finish(self, task: int, attempt: int, state: EndState, outcome: Outcome) -> None:
         self._counts[state] += 1
@@ -245,6 +265,9 @@ class _Run:
         )
 
     async def _attempt(self, task: int, number: int, group: anyio.abc.TaskGroup) -> None:
+        if task not in self._launching:
+            return  # the run went on without it
+        self._launching.remove(task)
         planned = self._plan.tasks[task]
         observer = _Observer(self, task, number)
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
@@ -253,7 +276,9 @@ class _Run:
             await observer.wait_for_room()
             self._first_start.setdefault(task, time.monotonic())
             await self._setup.executor.run(attempt, observer)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, anyio.get_cancelled_exc_class()):
+                self._error = self._error or error
             group.cancel_scope.cancel()  # before its end is told: by that nothing more may start
             raise
         finally:
@@ -289,9 +314,9 @@ class _Run:
                 first_error = first_error or error
         if first_error is None:
             return
-        if not self._is_stopping:
+        if not self._is_stopping or not isinstance(first_error, Exception):
             raise first_error
-        self._late_error = self._late_error or first_error  # the rest of the record comes first
+        self._error = self._error or first_error  # raised once the rest of the record is complete
 
 
 class _Observer:

@@ -17,7 +17,10 @@ import anyio.to_thread
 from miniflow.bash import render_script
 from miniflow.errors import UsageError
 from miniflow.events import Event, RunResult
+from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
+from miniflow.feed import Feed
+from miniflow.files import write_atomically
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
@@ -29,11 +32,10 @@ from miniflow.prepare import (
     check_parallel,
     plan_flow,
 )
-from miniflow.rundir import RunDir, create_run_dir, write_atomically
+from miniflow.rundir import RunDir, create_run_dir
 from miniflow.runner import RunSetup, run_plan, unwrapped
 from miniflow.sinks import Item, Sink
 from miniflow.sinks.callback import CallbackSink
-from miniflow.sinks.feed import Feed
 from miniflow.sinks.run_directory import RunDirectorySink
 
 
@@ -80,6 +82,7 @@ async def run_flow(
     When cancelled, every process is stopped and every status recorded before the cancellation goes on.
     """
     prepared: _Prepared | None = None
+    failure: BaseException | None = None
 
     async def go() -> None:
         nonlocal prepared
@@ -102,7 +105,9 @@ async def run_flow(
         async with anyio.create_task_group() as group:
             group.start_soon(go)
     except BaseExceptionGroup as errors:
-        raise unwrapped(errors) from None
+        failure = unwrapped(errors)
+    if failure is not None:
+        raise failure
     assert prepared is not None
     return prepared.result
 
@@ -119,6 +124,7 @@ async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterat
     is_ready = anyio.Event()
     run: Run | None = None
     body_error: Exception | None = None
+    failure: BaseException | None = None
 
     async def go() -> None:
         nonlocal run
@@ -146,7 +152,9 @@ async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterat
                 scope.cancel()
     except BaseExceptionGroup as errors:
         # The block's own exception comes out of it as it was, even if it is a group.
-        raise body_error or unwrapped(errors) from None
+        failure = body_error or unwrapped(errors)
+    if failure is not None:
+        raise failure
 
 
 class Run:
@@ -167,6 +175,10 @@ class Run:
         """
         self._exit_status_if_cancelled = exit_status
         self._scope.cancel()
+
+    def kill(self) -> None:
+        """End what runs at once, without the rest of its grace; for a run that was cancelled."""
+        self._prepared.executor.kill()
 
     @property
     def plan(self) -> Plan:
@@ -219,6 +231,7 @@ class _Prepared:
     plan: Plan
     run_dir: RunDir
     recorder: RunDirectorySink
+    executor: Executor
     sinks: Sequence[Sink]
     parallel: int
     grace_s: float
@@ -235,7 +248,7 @@ class _Prepared:
         setup = RunSetup(
             run_id=self.run_dir.run_id,
             run_dir=str(self.run_dir.path),
-            executor=LocalExecutor(),
+            executor=self.executor,
             sinks=[self.recorder, *self.sinks],
             environ=dict(os.environ),
             parallel=self.parallel,
@@ -258,15 +271,16 @@ async def _prepare(
     **options: Unpack[PlanOptions],
 ) -> _Prepared:
     check_parallel(parallel)
-    if not 0 <= grace < float("inf"):
-        raise UsageError(f"grace must be a number of seconds from 0, not {grace}")
+    if not isinstance(grace, int | float) or not 0 <= grace < float("inf"):
+        raise UsageError(f"grace must be a number of seconds from 0, not {grace!r}")
 
     def prepare() -> _Prepared:
         plan = plan_flow(flow, **options)
         run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
         write_atomically(run_dir.plan, json.dumps(plan.to_json(), ensure_ascii=False, indent=1).encode() + b"\n")
         write_atomically(run_dir.script, render_script(plan).encode(), mode=0o700)
-        return _Prepared(plan, run_dir, RunDirectorySink(run_dir), sinks, parallel, grace)
+        run_dir.become_latest()
+        return _Prepared(plan, run_dir, RunDirectorySink(run_dir), LocalExecutor(), sinks, parallel, grace)
 
     # Reading and planning a large flow takes longer than an event loop should be kept.
     return await anyio.to_thread.run_sync(prepare)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, assert_never
 
 from miniflow.errors import InternalError
-from miniflow.events import Reason
+from miniflow.events import Outcome, Reason
 from miniflow.graph import downstream_of
 from miniflow.model import TriggerRule
 
@@ -47,19 +47,6 @@ class Schedulable(Protocol):
     def retry_delays_s(self) -> Sequence[float]: ...
     @property
     def retry_on(self) -> Sequence[int]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt ended."""
-
-    exit_status: int
-    """0 means success; 128+N after signal N, 124 after a timeout, 127 and 126 if it could not be started."""
-    reason: Reason = "exit"
-    signal: str | None = None
-    error: str | None = None
-    stopped: bool = False
-    """It ended because the run was being stopped; then it counts as cancelled, not as failed."""
 
 
 # --- stimuli

@@ -8,14 +8,27 @@ import sys
 
 
 def settle() -> None:
-    """Undo what a caller may have done to this process, before anything else depends on it."""
+    """Undo what a caller may have done to this process, before anything else depends on it; tasks would inherit it."""
     # Ignored, it would let the kernel throw away the exit status of every task.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own business
+        if signal.getsignal(number) == signal.SIG_IGN:
+            # Ignored still (nohup), but by a handler: tasks do not inherit that.
+            signal.signal(number, ignore)
+
+
+def ignore(number: int, frame: object) -> None:
+    """Do nothing: the handler of signals that our caller has told us to ignore."""
+
+
+def reopen_standard_streams() -> None:
+    """Open what our caller has closed of them: the next file opened would become standard output."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            # Closed: the next file opened would become standard output. The lowest free number is this one.
+            # The lowest free number is this one.
             os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)
     # Python has None for a stream that was closed.
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115

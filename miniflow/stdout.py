@@ -8,7 +8,7 @@ import stat
 
 import anyio
 
-from miniflow.rundir import write_all
+from miniflow.files import write_all
 
 
 class Output:
@@ -24,6 +24,8 @@ class Output:
         # A regular file or /dev/null is always ready, and cannot be waited for.
         self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
         self._is_gone = False
+        self._patience_s = float("inf")
+        self._wait: anyio.CancelScope | None = None
         self.error: OSError | None = None
         """Why not everything could be written, other than that nobody reads it."""
 
@@ -37,7 +39,11 @@ class Output:
                 return
             rest = memoryview(data)
             while rest and not self._is_gone:
-                await anyio.wait_writable(self._descriptor)
+                with anyio.CancelScope(deadline=anyio.current_time() + self._patience_s) as self._wait:
+                    await anyio.wait_writable(self._descriptor)
+                if self._wait.cancelled_caught:
+                    self._is_gone = True
+                    return
                 try:
                     # When a pipe is ready, this much fits without waiting, whether or not it is non-blocking.
                     rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
@@ -49,6 +55,8 @@ class Output:
             self._is_gone = True
             self.error = error
 
-    def give_up(self) -> None:
-        """Write nothing more."""
-        self._is_gone = True
+    def lose_patience(self, seconds: float) -> None:
+        """From now on, write nothing more once the reader has stood still for so long."""
+        self._patience_s = seconds
+        if self._wait is not None:
+            self._wait.deadline = anyio.current_time() + seconds

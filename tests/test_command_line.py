@@ -387,6 +387,98 @@ def test_standard_output_on_a_full_disk_is_an_error_and_the_record_is_complete(h
     assert json.loads((hello.latest("hello") / "run.json").read_text())["state"] == "succeeded"
 
 
+@pytest.mark.parametrize("command", ["list", "list --json", "run hello --dry-run", "--help", "--version"])
+def test_what_cannot_be_printed_is_an_error_without_a_traceback(hello: Space, command: str) -> None:
+    full = f"{sys.executable} -m miniflow -o {hello.output_dir} {command} > /dev/full"
+    result = subprocess.run(
+        ["bash", "-c", full], cwd=hello.path, env=hello.environ(), capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr == "error: cannot write standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["list", "run hello --dry-run"])
+def test_a_reader_who_does_not_read_does_not_matter(hello: Space, command: str) -> None:
+    script = f"{sys.executable} -m miniflow -o {hello.output_dir} {command} | true; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=hello.path, env=hello.environ(), capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("option", ["-f", "-t", "-o"])
+def test_a_directory_without_a_name_is_refused(hello: Space, option: str) -> None:
+    result = hello.miniflow(option, "", "run", "hello", "--dry-run")
+    assert result.returncode == 2
+    assert "is empty; name a directory" in result.stderr
+
+
+def test_a_path_that_begins_with_a_dash_is_printed_so_that_it_is_no_option(hello: Space) -> None:
+    assert hello.miniflow("-o", "./-o", "run", "hello", "--dry-run").stdout == "./-o/hello.sh\n"
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_an_interpreter_whose_name_is_not_utf8_is_refused(hello: Space, dry: list[str]) -> None:
+    result = hello.miniflow("run", "hello", "--python", "/tmp/\udcff/python", *dry)  # noqa: S108
+    assert result.stderr == "error: the interpreter has a name that is not UTF-8: '/tmp/\\udcff/python'\n"
+    assert result.returncode == 2
+    assert not hello.output_dir.exists()
+
+
+def test_an_interrupt_before_anything_runs_is_a_death_by_sigint(hello: Space) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "miniflow", "run", "hello", "-p", "-"],
+        cwd=hello.path,
+        env=hello.environ(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        state = ""
+        while state != "S":  # it waits for its standard input
+            stat = Path(f"/proc/{process.pid}/stat").read_text()
+            wchan = Path(f"/proc/{process.pid}/wchan").read_text()
+            state = stat.rpartition(")")[2].split()[0] if "pipe" in wchan else ""
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate()
+    assert process.returncode == -signal.SIGINT
+    assert "Traceback" not in shown
+
+
+def test_a_second_signal_ends_tasks_without_the_rest_of_their_grace(space: Space) -> None:
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True)); print('ready', flush=True)"
+    )
+    space.script("deaf.py", deaf + "\nwhile True: time.sleep(600)")
+    space.flow({"name": "f", "tasks": [{"id": "a", "script": "deaf.py"}]})
+    with subprocess.Popen(
+        [sys.executable, "-m", "miniflow", "-o", str(space.output_dir), "run", "f"],
+        cwd=space.path,
+        env=space.environ(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if '"message":"ready"' in line or '"message":"heard"' in line:
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == -signal.SIGTERM
+    assert (space.latest("f") / "status/a").read_text() == "137\n"
+
+
+def test_signals_that_the_caller_ignores_are_ignored_by_the_run_and_not_by_its_tasks(space: Space) -> None:
+    says = "import signal; print([n for n in (1, 3, 10, 15) if signal.getsignal(n) == signal.SIG_IGN])"
+    space.script("says.py", says + "; print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))")
+    space.flow({"name": "f", "tasks": [{"id": "a", "script": "says.py"}]})
+    command = f"trap '' HUP QUIT USR1 TERM; exec {sys.executable} -m miniflow -o {space.output_dir} run f --log-format console"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=space.path, env=space.environ(), capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "a │ []\na │ set()\n"
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_do_not_matter(hello: Space, closed: str) -> None:
     command = f"{sys.executable} -m miniflow -o {hello.output_dir} run hello {closed}"

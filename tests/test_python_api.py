@@ -45,12 +45,14 @@ from miniflow import (
     read_run,
     run_flow,
 )
-from miniflow.events import OutputChunk
+from miniflow.events import Outcome, OutputChunk
+from miniflow.feed import MAX_WAITING_CHARACTERS
 from miniflow.runner import RunSetup, run_plan
-from miniflow.scheduler import Outcome
 from miniflow.sinks.callback import CallbackSink
-from miniflow.sinks.feed import MAX_WAITING_LINES
 from tests.conftest import Space, events, only
+
+# So many lines of one character wait for a reader.
+MAX_WAITING_LINES = MAX_WAITING_CHARACTERS // 101
 
 TWO = {
     "name": "two",
@@ -231,7 +233,96 @@ async def test_what_on_event_raises_stops_the_run_and_comes_out_as_it_is(
     assert caught.value is error
     journal = events(project.latest(str(flow["name"])))
     assert journal[-1]["event"] == "run.finished"
-    assert journal[-1]["state"] == ("succeeded" if kind is RunFinished else "cancelled")
+    outcome = (journal[-1]["state"], journal[-1]["exit_status"], journal[-1].get("error"))
+    assert outcome == (("succeeded", 0, None) if kind is RunFinished else ("failed", 2, "mine"))
+
+
+@pytest.mark.anyio
+async def test_what_on_event_raises_keeps_its_cause(project: Space) -> None:
+    cause = KeyError("why")
+
+    def on_event(event: Event) -> None:
+        raise ValueError("mine") from cause
+
+    with pytest.raises(ValueError, match="mine") as caught:
+        await run_flow("two", on_event=on_event, **project.directories)
+    assert caught.value.__cause__ is cause
+
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with open_run("two", **project.directories):
+            raise ValueError("mine") from cause
+    assert caught.value.__cause__ is cause
+
+
+@pytest.mark.anyio
+async def test_a_run_that_cannot_be_recorded_is_not_recorded_as_a_success(project: Space) -> None:
+    project.script("breaks.sh", "rmdir $MINIFLOW_RUN_DIR/status")
+
+    with pytest.raises(OutputError, match="status"):
+        await run_flow({"name": "f", "tasks": [{"id": "a", "script": "breaks.sh"}]}, **project.directories)
+
+    result = read_run(project.latest("f"))
+    assert (result.state, result.exit_status) == ("failed", 2)
+    assert "cannot write" in events(project.latest("f"))[-1]["error"]
+
+
+@pytest.mark.anyio
+async def test_what_a_task_leaves_in_its_group_is_gone_when_the_run_is(project: Space, marker: str) -> None:
+    deaf = "trap '' TERM; echo up > {0}; while :; do sleep 1; done"
+    project.script("leaves.sh", f"mkfifo up; bash -c '{deaf.format('up')}' </dev/null >/dev/null 2>&1 & read -r < up")
+
+    result = await run_flow(
+        {"name": "f", "tasks": [{"id": "a", "script": "leaves.sh", "cwd": str(project.path)}]}, **project.directories
+    )
+
+    assert result.state == "succeeded"
+    assert survivors(marker) == []
+
+
+def test_a_loop_that_shuts_down_at_any_moment_leaves_a_whole_record(project: Space, marker: str) -> None:
+    async def main(turns: int) -> None:
+        started = asyncio.Event()
+        flow = {"name": f"f{turns}", "tasks": [{"id": name, "script": "long.py"} for name in "abc"]}
+        task = asyncio.create_task(
+            run_flow(flow, parallel=2, grace=0.1, on_event=lambda _: started.set(), **project.directories)
+        )
+        await started.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert not task.done()
+
+    for turns in range(12):
+        run_asyncio(lambda turns=turns: main(turns))  # type: ignore[misc]
+        assert survivors(marker) == []
+        assert events(project.latest(f"f{turns}"))[-1]["event"] == "run.finished"
+
+
+@pytest.mark.anyio
+async def test_a_second_stop_kills_at_once(project: Space) -> None:
+    flow = {"name": "f", "tasks": [{"id": "a", "script": "deaf.py"}]}
+
+    async with open_run(flow, grace=600, **project.directories) as run:
+        async for event in run:
+            if isinstance(event, TaskOutput):
+                run.cancel(143)
+                await anyio.lowlevel.checkpoint()
+                run.kill()
+
+    task = run.result.tasks["a"]
+    assert (task.state, task.exit_status, task.reason, task.signal) == ("cancelled", 137, "signal", "SIGKILL")
+    assert (run.result.state, run.result.exit_status) == ("cancelled", 143)
+
+
+@pytest.mark.anyio
+async def test_a_reader_who_stands_still_does_not_use_up_the_grace_of_a_task_that_ends_at_once(project: Space) -> None:
+    project.script("loud.py", "while True: print('x' * 1000)")
+
+    async with open_run({"name": "f", "tasks": [{"id": "a", "script": "loud.py"}]}, grace=600, **project.directories) as run:
+        await until(lambda: (run.run_dir / "logs/a.jsonl").exists())
+        run.cancel()
+        await until(lambda: only(events(run.run_dir), "task.finished") != [])
+
+    assert run.result.tasks["a"].signal == "SIGTERM"
 
 
 @pytest.mark.anyio
@@ -708,9 +799,13 @@ def test_an_asyncio_task_that_is_cancelled_while_its_run_is_being_made_leaves_no
 
 def test_asyncio_timeout_does_the_same(project: Space, marker: str) -> None:
     async def main() -> None:
+        def expire(event: Event) -> None:
+            if isinstance(event, TaskStarted):
+                deadline.reschedule(asyncio.get_running_loop().time())
+
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await run_flow(long_flow("long.py"), grace=0.2, **project.directories)
+            async with asyncio.timeout(None) as deadline:
+                await run_flow(long_flow("long.py"), grace=0.2, on_event=expire, **project.directories)
         assert survivors(marker) == []
 
     run_asyncio(main)

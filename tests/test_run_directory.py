@@ -16,11 +16,11 @@ import anyio
 import pytest
 
 from miniflow import MiniFlowError, OutputError, RunResult, read_run, run_flow
-from miniflow.events import TaskOutput, format_timestamp
+from miniflow.events import Outcome, TaskOutput, format_timestamp
 from miniflow.executors import Attempt, Observer
 from miniflow.executors.local import LocalExecutor
-from miniflow.rundir import create_run_dir, write_atomically
-from miniflow.scheduler import Outcome
+from miniflow.files import write_atomically
+from miniflow.rundir import RunDir, create_run_dir
 from miniflow.sinks.json_lines import JsonRenderer
 from tests.conftest import Space, events, only
 
@@ -255,9 +255,15 @@ def test_latest_points_at_the_newest_run_by_a_relative_link(project: Space) -> N
     assert (project.output_dir / "all_ends" / "latest").readlink() == Path(second.run_id)
 
 
+def latest_run_dir(output_dir: Path) -> RunDir:
+    run_dir = create_run_dir(output_dir, "x")
+    run_dir.become_latest()
+    return run_dir
+
+
 def test_many_runs_that_are_created_at_once_have_each_a_directory_of_their_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
-        made = list(pool.map(lambda _: create_run_dir(tmp_path, "x").path, range(200)))
+        made = list(pool.map(lambda _: latest_run_dir(tmp_path).path, range(200)))
 
     assert len(set(made)) == 200
     assert (tmp_path / "x" / "latest").resolve() in made

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from miniflow.events import Stream
-from miniflow.scheduler import Outcome
+from miniflow.events import Outcome, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +47,6 @@ class Executor(Protocol):
         When cancelled: stop all that it started, tell `observer.ended`, then let the cancellation go on.
         An attempt that cannot be started is an outcome, not an exception.
         """
+
+    def kill(self) -> None:
+        """End all attempts that are being stopped at once, without the rest of their grace."""

@@ -14,21 +14,22 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.lowlevel
 
 from miniflow.errors import InternalError
-from miniflow.events import Stream
+from miniflow.events import Outcome, Stream
 from miniflow.executors import Attempt, Observer
-from miniflow.scheduler import Outcome
 
 READ_BYTES = 64 * 1024  # as much as a pipe holds
 STRAGGLER_GRACE_S = 1.0
 """How long a task's end waits for processes it has left behind that hold its pipes."""
 PIPE_BYTES = 1024 * 1024
 """The most that a pipe holds, even if its task enlarges it; only root may go beyond."""
+POLL_S = 0.02
+"""How often to look where nothing can be waited for: a group is empty, a reader is behind."""
 KILL_WAIT_S = 10.0
 """How long to wait for a process that was killed; one in an uninterruptible system call may stay."""
 BROKEN_OFF_WAIT_S = 1.0
@@ -37,6 +38,14 @@ BROKEN_OFF_WAIT_S = 1.0
 
 class LocalExecutor:
     """Runs each attempt as a subprocess."""
+
+    def __init__(self) -> None:
+        self._processes: set[_Process] = set()
+
+    def kill(self) -> None:
+        """See `Executor.kill`."""
+        for process in self._processes:
+            process.kill()
 
     async def run(self, attempt: Attempt, observer: Observer) -> None:
         """See `Executor.run`."""
@@ -52,6 +61,7 @@ class LocalExecutor:
             return
         # From here to the `try` nothing is awaited: a process is never without somebody who ends it.
         process = _Process(popen, selector, observer)
+        self._processes.add(process)
         try:
             try:
                 observer.started(popen.pid)
@@ -68,6 +78,7 @@ class LocalExecutor:
             finally:
                 await process.finish()
         finally:
+            self._processes.remove(process)
             observer.ended(process.close())
         if process.observer_error is not None:
             raise process.observer_error
@@ -153,7 +164,10 @@ class _Process:
             ("stdout", popen.stdout.fileno()),
             ("stderr", popen.stderr.fileno()),
         )
-        self._is_stopped = False
+        self._group_deadline: float | None = None
+        """Until when what is left of the group is waited for, once it was asked to end."""
+        self._outcome: Outcome | None = None
+        """How the process ended, once it was reaped."""
         self._exit_fd: int | None = None
         self._is_watched = False
         try:
@@ -183,6 +197,7 @@ class _Process:
 
     async def stop(self, grace_s: float) -> None:
         """End the process and its group: SIGTERM, and SIGKILL after the grace period. Never cancelled."""
+        self._group_deadline = anyio.current_time() + grace_s
         with anyio.CancelScope(shield=True):
             self._signal_group(signal.SIGTERM)
             self._signal_group(signal.SIGCONT)  # a stopped process hears SIGTERM once it goes on
@@ -192,32 +207,53 @@ class _Process:
                 self._signal_group(signal.SIGKILL)
                 with anyio.move_on_after(KILL_WAIT_S):
                     await self._pump_until_exit()
-            self._is_stopped = True
+
+    def kill(self) -> None:
+        """End the process and its group at once."""
+        self._group_deadline = float("-inf")
+        self._signal_group(signal.SIGKILL)
 
     async def finish(self) -> None:
-        """Pass on what is left in the pipes, and end what the process has left behind in its group. Never cancelled.
+        """Reap the process, pass on what is left in its pipes, and end what it has left behind. Never cancelled.
 
-        Waits for nobody who reads the output, so that none of it is lost: what the process has printed fits a pipe.
+        What is left of its group has a second after SIGTERM or, after a stop, the rest of the grace period. Whoever else holds
+        a pipe of it has a second too. Of the readers of the output none is waited for for long, so that none of it is lost:
+        what the process has printed fits a pipe.
         """
+        if not self.is_gone():  # `stop` was broken off, or in vain
+            return
         with anyio.CancelScope(shield=True):
             self._read_rest()
-            # The process is a zombie until `close` reaps it, so its id is nobody else's.
+            # The process is a zombie, so its id is nobody else's; once it is reaped, what is left of the group keeps it.
             self._signal_group(signal.SIGTERM)
             self._signal_group(signal.SIGCONT)
-            if self._pipes:  # somebody holds them still
-                with anyio.move_on_after(STRAGGLER_GRACE_S):
-                    while self._pipes:
-                        await anyio.wait_readable(self._selector_fd())
-                        self._pump()
-                        await self._observer.wait_for_room()
+            self._outcome = self._reap()
+            pipes_deadline = anyio.current_time() + STRAGGLER_GRACE_S
+            if self._group_deadline is None:
+                self._group_deadline = pipes_deadline
+            while self._is_group_left() and anyio.current_time() < self._group_deadline:
+                await self._pump_for(POLL_S)
+            self._signal_group(signal.SIGKILL)
+            while self._pipes and anyio.current_time() < pipes_deadline:
+                await self._pump_for(POLL_S)
+            with anyio.move_on_after(KILL_WAIT_S):
+                while self._is_group_left():
+                    await self._pump_for(POLL_S)
 
     def close(self) -> Outcome:
-        """End what is left, reap the process, and let go of everything; return how it ended."""
-        self._signal_group(signal.SIGKILL)
-        if not self._is_stopped:
-            self._wait_for_the_killed()
+        """Let go of everything; return how the process ended.
+
+        If an asyncio loop that shuts down has broken `finish` off (it cancels each of its tasks for itself, shielded or not),
+        nothing can be awaited any more: then whoever is left is killed, and gone in a moment.
+        """
+        if self._outcome is None:
+            self._signal_group(signal.SIGKILL)
+            _wait_briefly(self.is_gone)
+            self._outcome = self._reap()
+        if self._is_group_left():
+            self._signal_group(signal.SIGKILL)
+            _wait_briefly(lambda: not self._is_group_left())
         self._read_rest()
-        outcome = self._reap()
         self._selector.close()
         if self._exit_fd is not None:
             os.close(self._exit_fd)
@@ -225,7 +261,7 @@ class _Process:
         assert self._popen.stderr is not None
         self._popen.stdout.close()
         self._popen.stderr.close()
-        return outcome
+        return self._outcome
 
     def _selector_fd(self) -> int:
         fileno = getattr(self._selector, "fileno", None)
@@ -240,20 +276,24 @@ class _Process:
                 await anyio.wait_readable(self._selector_fd())
                 self._pump()
                 if not self.has_exited:
-                    await self._observer.wait_for_room()
+                    await self._have_room()
             else:
-                await anyio.sleep(0.01)
-                self.is_gone()
+                await anyio.sleep(POLL_S)
+            self.is_gone()
 
-    def _wait_for_the_killed(self) -> None:
-        """Wait, without awaiting, until the process is gone; usually it is already.
+    async def _pump_for(self, seconds: float) -> None:
+        """Pass output on for so long."""
+        with anyio.move_on_after(seconds):
+            if not self._pipes:
+                await anyio.sleep(seconds)
+            await anyio.wait_readable(self._selector_fd())
+        self._pump()
+        await self._have_room()
 
-        It is not if `stop` was broken off, by an asyncio loop that is shutting down and cancels each of its tasks for itself,
-        shielded or not. Nothing can be awaited any more then; and who was killed is gone in a moment.
-        """
-        deadline = time.monotonic() + BROKEN_OFF_WAIT_S
-        while not self.is_gone() and time.monotonic() < deadline:
-            time.sleep(0.001)
+    async def _have_room(self) -> None:
+        """Wait for a reader who is behind, but not so long that the end of the process goes unnoticed."""
+        with anyio.move_on_after(POLL_S):
+            await self._observer.wait_for_room()
 
     def _pump(self) -> None:
         """Handle what is ready now: at most one read a pipe."""
@@ -298,12 +338,27 @@ class _Process:
 
     def _signal_group(self, number: signal.Signals) -> None:
         try:
-            # Somebody else may have reaped the child; then its id may be anybody's, and must not be signalled.
-            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if self._outcome is None:
+                # Somebody else may have reaped the child; then its id may be anybody's, and must not be signalled.
+                os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            elif not self._is_group_left():
+                return
             os.killpg(self._popen.pid, number)
         except (ChildProcessError, ProcessLookupError, PermissionError):
             # Nobody is left; or, on a system other than Linux, only a zombie.
             return
+
+    def _is_group_left(self) -> bool:
+        """Return whether somebody is left of the group of a process that was reaped, by us."""
+        if self._outcome is None or self._outcome.reason == "lost":
+            return False
+        try:
+            os.killpg(self._popen.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
 
     def _reap(self) -> Outcome:
         try:
@@ -325,6 +380,12 @@ class _Process:
             return Outcome(info.si_status or (143 if stopped else 0), stopped=stopped)
         name = _signal_name(info.si_status)
         return Outcome(128 + info.si_status, "signal", name, stopped=stopped)
+
+
+def _wait_briefly(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + BROKEN_OFF_WAIT_S
+    while not is_true() and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _signal_name(number: int) -> str:

@@ -15,7 +15,8 @@ from miniflow.events import (
     TaskOutput,
     TaskRetrying,
 )
-from miniflow.rundir import Record, RunDir, write_all, write_atomically, writing
+from miniflow.files import write_all, write_atomically, writing
+from miniflow.rundir import Record, RunDir
 from miniflow.sinks import Item
 from miniflow.sinks.json_lines import JsonRenderer
 

@@ -13,7 +13,8 @@ import anyio
 from miniflow.events import OutputChunk
 from miniflow.sinks import Item
 
-MAX_WAITING_LINES = 10_000
+MAX_WAITING_CHARACTERS = 1024 * 1024
+"""Of all that waits to be read; a line counts for its text and a hundred more."""
 
 
 class Feed:
@@ -21,7 +22,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
-        self._lines = 0
+        self._characters = 0
         self._is_closed = False
         self._has_items = anyio.Event()
         self._has_room = anyio.Event()
@@ -31,12 +32,12 @@ class Feed:
         if self._is_closed:
             return
         self._items.append(item)
-        self._lines += len(item.lines) if isinstance(item, OutputChunk) else 1
+        self._characters += sum(map(len, item.lines)) + 100 * len(item.lines) if isinstance(item, OutputChunk) else 1000
         self._has_items.set()
 
     async def wait_for_room(self) -> None:
         """Wait until the reader has caught up."""
-        while self._lines > MAX_WAITING_LINES and not self._is_closed:
+        while self._characters > MAX_WAITING_CHARACTERS and not self._is_closed:
             if self._has_room.is_set():
                 self._has_room = anyio.Event()
             await self._has_room.wait()
@@ -49,7 +50,7 @@ class Feed:
             await self._has_items.wait()
         items = list(self._items)
         self._items.clear()
-        self._lines = 0
+        self._characters = 0
         self._has_room.set()
         return items
 
