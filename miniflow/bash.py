@@ -30,8 +30,10 @@ _HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
 _HIDING = re.compile(f"[{_HIDDEN}]")
 _TO_ESCAPE = re.compile(f"[{_HIDDEN}\\\\']")
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
-# What stands for itself inside of "${NAME:-}", and for every shell that the line might be pasted into.
-_PLAIN_DEFAULT = re.compile(f"[^{_HIDDEN}$`\\\\\"'!{{}}]+")
+# What can stand inside of "${NAME:-}": not what hides, nor what means something there to one shell (or to shellcheck) and
+# nothing to another, or something to one that people type into.
+_DEFAULT = re.compile(f"[^{_HIDDEN}'!]+")
+_SPECIAL_IN_DEFAULT = re.compile(r'[$`\\"}]')
 
 # bash runs a list of commands by recursion: a function of 100,000 commands overflows its stack. Groups keep it flat.
 _TASKS_IN_A_GROUP = 100
@@ -70,10 +72,11 @@ def _escape(match: re.Match[str]) -> str:
 def _default(variable: str, value: str, holder: str) -> str:
     """Return a word that stands for the variable or, where it is unset or empty, for the value.
 
-    The value itself stands there, so that the line can be pasted into any shell; quotes and dollar signs inside of `"${:-}"`
-    mean other things to other shells, so a value with such characters is left in the variable `holder`.
+    The value itself stands there, so that the line can be pasted into a shell. One that cannot stand there is left in the
+    variable `holder`.
     """
-    return f'"${{{variable}:-{value if _PLAIN_DEFAULT.fullmatch(value) else f"${holder}"}}}"'
+    default = _SPECIAL_IN_DEFAULT.sub(r"\\\g<0>", value) if _DEFAULT.fullmatch(value) else f"${holder}"
+    return f'"${{{variable}:-{default}}}"'
 
 
 @cache
@@ -130,13 +133,17 @@ def _settings(plan: Plan, pythons: dict[str, str]) -> list[str]:
         f"mf_tasks_dir={quote(plan.place.tasks_dir)}",
         f"mf_output_dir={quote(plan.place.output_dir)}",
         f"mf_work_dir={quote(plan.place.work_dir)}",
-        f"mf_python={quote(plan.place.python)}",
+        *([f"mf_python={quote(plan.place.python)}"] if any(map(_runs_on_the_plans_python, plan.tasks)) else []),
         f"mf_keep_going={int(plan.keep_going)}",
         f"mf_params={quote(plan.params_json)}",
         f"mf_param_names={quote(names)}",
         *(f"{variable}={quote(path)}" for path, variable in pythons.items()),
         "",
     ]
+
+
+def _runs_on_the_plans_python(task: PlannedTask) -> bool:
+    return task.python is None and task.script.endswith(".py")
 
 
 def _own_pythons(plan: Plan) -> dict[str, str]:

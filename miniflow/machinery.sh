@@ -117,9 +117,9 @@ mf_may_retry() {
 
 # One attempt. Sets mf_status, mf_reason, after a death by signal mf_signal, and mf_error if it could not be started.
 mf_run_once() {
-  local mf_log=$mf_run_dir/logs/$mf_task.log mf_path=${PATH-} mf_first=1 mf_tick mf_seen
+  local mf_log=$mf_run_dir/logs/$mf_task.log mf_path=${PATH-} mf_first=1 mf_tick
   local mf_command=() mf_assignment='^[A-Za-z_][A-Za-z0-9_]*='
-  mf_signal='' mf_error='' mf_watchdog='' mf_terminator=''
+  mf_signal='' mf_error='' mf_watchdog='' mf_terminator='' mf_ended=''
   if [[ $1 == env ]]; then
     mf_first=2
     while [[ ${*:mf_first:1} =~ $mf_assignment ]]; do
@@ -142,6 +142,7 @@ mf_run_once() {
     trap - INT QUIT PIPE  # what bash, or this script, has set for itself
     cd -P -- "$mf_directory" || exit 126
     exec {mf_never}<&- {mf_stderr}>&-
+    mf_close_descriptors
     export MINIFLOW_FLOW="$mf_flow" MINIFLOW_RUN_ID="$mf_run_id" MINIFLOW_TASK_ID="$mf_task" MINIFLOW_ATTEMPT="$mf_attempt" \
       MINIFLOW_PARAMS="$mf_params" MINIFLOW_RUN_DIR="$mf_run_dir" PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
     exec "${mf_session[@]}" "${mf_command[@]}"
@@ -154,18 +155,15 @@ mf_run_once() {
   if [[ $mf_limit ]]; then
     mf_watch "$mf_limit" "$mf_pid" &
     mf_watchdog=$!
+    if [[ $mf_stop ]]; then kill -KILL "$mf_watchdog"; fi
   fi
-  while :; do  # a trapped signal ends a wait early
-    mf_seen=$mf_signals
-    wait "$mf_pid"
-    mf_status=$?
-    if ((mf_seen == mf_signals)); then break; fi
-  done
-  for mf_helper in $mf_watchdog $mf_terminator; do
-    kill -TERM "$mf_helper"
-    wait "$mf_helper"
-  done
-  # What the task has left running in its group has a second.
+  mf_wait "$mf_pid"
+  mf_status=$?
+  mf_ended=1
+  # Whoever has begun to end the task goes on until all of its group are gone. They have what is left of the grace period.
+  if [[ $mf_watchdog && ! -e $mf_run_dir/.timed_out ]]; then kill -KILL "$mf_watchdog"; fi
+  for mf_helper in $mf_watchdog $mf_terminator; do mf_wait "$mf_helper"; done
+  # What a task that has ended by itself has left running in its group has a second.
   if kill -TERM -- "-$mf_pid"; then
     kill -CONT -- "-$mf_pid"
     for ((mf_tick = 0; mf_tick < 50; mf_tick++)); do
@@ -183,8 +181,33 @@ mf_run_once() {
     # bash does not tell an exit with 137 from a death by SIGKILL; the second is by far the likelier.
     mf_reason=signal mf_signal=SIG$mf_signal
   fi
-  if [[ $mf_stop ]] && ((mf_status == 0)); then mf_status=143; fi
+  if [[ $mf_terminator ]] && ((mf_status == 0)); then mf_status=143; fi
 } 2>/dev/null  # bash's own word on a process that was killed; what is said to people goes to mf_stderr
+
+# mf_wait PID: waits for a child to its end, and returns its exit status. A trapped signal ends a mere `wait` early; and if
+# the child ends in that very moment, bash may lose its status: -1. As who sends the signal wants an end, that is one.
+mf_wait() {
+  local mf_seen mf_code
+  while :; do
+    mf_seen=$mf_signals
+    wait "$1"
+    mf_code=$?
+    if ((mf_code < 0)); then return 143; fi
+    if ((mf_seen == mf_signals)); then return "$mf_code"; fi
+  done
+}
+
+# Closes what the caller of this script has left open, for what runs next in this shell: all above 2.
+mf_close_descriptors() {
+  local mf_folder=/proc/self/fd mf_descriptor
+  if [[ ! -e $mf_folder/0 ]]; then mf_folder=/dev/fd; fi
+  if [[ ! -e $mf_folder/0 ]]; then return; fi
+  set +o noglob
+  for mf_descriptor in "$mf_folder"/*; do
+    mf_descriptor=${mf_descriptor##*/}
+    if ((mf_descriptor > 2)); then exec {mf_descriptor}>&-; fi
+  done
+}
 
 # mf_can_start PROGRAM PATH: if not, sets mf_status and mf_error, as the system would.
 mf_can_start() {
@@ -226,7 +249,9 @@ mf_how() {
 # mf_finish MICROSECONDS: the task's last event, then its exit status.
 mf_finish() {
   local state level=error duration message error='' file=$mf_run_dir/status/$mf_task
-  printf -v duration '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000))
+  local new=$mf_run_dir/status/.$mf_task.tmp  # no task's: an id never begins with a dot
+  mf_seconds "$1"
+  duration=$mf_seconds
   if ((mf_status == 0)); then
     state=succeeded level=info
     ((mf_succeeded += 1))
@@ -248,7 +273,7 @@ mf_finish() {
   mf_event "$level" task.finished "$message" \
     ",\"task_id\":\"$mf_task\",\"attempt\":$mf_attempt,\"state\":\"$state\",\"exit_status\":$mf_status,\"reason\":\"$mf_reason\"${mf_signal:+,\"signal\":\"$mf_signal\"}$error,\"duration_s\":$duration,\"attempts\":$mf_attempt"
   # A second try: Ctrl-C reaches `mv` as well.
-  if ! printf '%d\n' "$mf_status" >"$file.tmp" || ! { mv -f -- "$file.tmp" "$file" || mv -f -- "$file.tmp" "$file"; }; then
+  if ! printf '%d\n' "$mf_status" >"$new" || ! { mv -f -- "$new" "$file" || mv -f -- "$new" "$file"; }; then
     mf_die "cannot write $file"
   fi
 }
@@ -260,6 +285,12 @@ mf_clock() {
   mf_us=${mf_us/[.,]/}
   until [[ $mf_us ]]; do mf_us=$(date +%s%6N); done
   printf -v mf_timestamp '%(%Y-%m-%dT%H:%M:%S)T.%06dZ' "$((mf_us / 1000000))" "$((mf_us % 1000000))"
+}
+
+# mf_seconds MICROSECONDS: the same in seconds, for the journal, in mf_seconds. None if somebody has set the clock back.
+mf_seconds() {
+  local duration=$(($1 > 0 ? $1 : 0))
+  printf -v mf_seconds '%d.%06d' $((duration / 1000000)) $((duration % 1000000))
 }
 
 # mf_event LEVEL EVENT MESSAGE [MEMBERS]: a line for people, and one JSON object in the journal.
@@ -311,7 +342,7 @@ mf_is_utf8() {
 mf_pause() {
   sleep "$1" >/dev/null {mf_stderr}>&- &
   mf_sleeper=$!
-  if [[ $mf_stop ]]; then kill "$mf_sleeper"; fi
+  if [[ $mf_stop ]]; then kill -KILL "$mf_sleeper"; fi
   wait "$mf_sleeper"
   mf_sleeper=''
 } 2>/dev/null
@@ -320,20 +351,27 @@ mf_pause() {
 mf_watch() {
   exec {mf_stderr}>&- >/dev/null
   read -r -t "$1" -u "$mf_never" _
+  kill -0 "$2" || return
   : >"$mf_run_dir/.timed_out"
   mf_terminate "$2"
 }
 
-# mf_terminate GROUP: SIGTERM, and SIGKILL after the grace period. A stopped process hears SIGTERM once it goes on.
+# mf_terminate GROUP: SIGTERM, and SIGKILL to those that are left after the grace period. A stopped process hears SIGTERM
+# once it goes on. For a moment after its start, a task has no group yet.
 mf_terminate() {
+  local mf_tick
   kill -TERM -- "-$1" || kill -TERM "$1"
   kill -CONT -- "-$1"
-  read -r -t "$mf_grace" -u "$mf_never" _
-  kill -KILL -- "-$1"
+  for ((mf_tick = 0; mf_tick < mf_grace; mf_tick += 2)); do
+    kill -0 -- "-$1" || kill -0 "$1" || return
+    read -r -t 0.02 -u "$mf_never" _
+  done
+  kill -KILL -- "-$1" || kill -KILL "$1"
 } 2>/dev/null
 
-# Ends the task that runs, without waiting for it.
+# Ends the task that runs, without waiting for it. Its time limit matters no more.
 mf_end_group() {
+  if [[ $mf_watchdog && ! -e $mf_run_dir/.timed_out ]]; then kill -KILL "$mf_watchdog"; fi
   if [[ ! $mf_terminator ]]; then
     mf_terminate "$mf_pid" >/dev/null {mf_stderr}>&- &
     mf_terminator=$!
@@ -346,11 +384,11 @@ mf_on_signal() {
   ((mf_signals += 1))
   if [[ $mf_stop && $mf_pid ]]; then
     kill -KILL -- "-$mf_pid"
-  elif [[ $mf_pid ]]; then
+  elif [[ $mf_pid && ! $mf_ended ]]; then
     mf_end_group
   fi
   mf_stop=${mf_stop:-$1}
-  if [[ $mf_sleeper ]]; then kill "$mf_sleeper"; fi
+  if [[ $mf_sleeper ]]; then kill -KILL "$mf_sleeper"; fi  # SIGTERM may be one that the caller ignores
 } 2>/dev/null
 
 mf_say() { printf '%s\n' "$1" >&"$mf_stderr"; } 2>/dev/null
@@ -370,14 +408,17 @@ mf_exit() {
   exit "$1"
 }
 
-# mf_find_python VARIABLE: an interpreter as planned; python3 if it is not there.
+# mf_find_python VARIABLE: an interpreter as planned; python3 if it is not there, which is worth a note.
 mf_find_python() {
   local path=${!1}
   case $path in
     /*) ;;
     */*) path=$mf_work_dir/$path ;;
   esac
-  type -P -- "$path" >/dev/null || path=python3
+  if ! type -P -- "$path" >/dev/null && [[ $path != python3 ]]; then
+    mf_say "note: $path is not there; python3 runs instead"
+    path=python3
+  fi
   printf -v "$1" '%s' "$path"
 }
 
@@ -389,29 +430,35 @@ mf_begin() {
   case $tasks in /*) ;; *) tasks=$PWD/$tasks MINIFLOW_TASKS_DIR=$tasks ;; esac
   [[ -d $mf_work_dir ]] || mf_die "the directory to run in, $mf_work_dir, is not there; set MINIFLOW_WORK_DIR"
   [[ -d $tasks ]] || mf_die "the tasks directory, $tasks, is not there; set MINIFLOW_TASKS_DIR"
-  case ${MINIFLOW_KEEP_GOING:-$mf_keep_going} in
-    1 | [Tt][Rr][Uu][Ee] | [Yy][Ee][Ss] | [Oo][Nn]) mf_keep_going=1 ;;
-    *) mf_keep_going='' ;;
+  mf_keep_going=${MINIFLOW_KEEP_GOING:-$mf_keep_going}
+  case ${mf_keep_going,,} in
+    1 | true | t | yes | y | on) mf_keep_going=1 ;;
+    0 | false | f | no | n | off) mf_keep_going='' ;;
+    *) mf_die "MINIFLOW_KEEP_GOING must be 1 or 0 (true, false, yes, no, on, off), not $mf_keep_going" ;;
   esac
   mf_grace=${MINIFLOW_GRACE:-5}
-  [[ $mf_grace =~ ^[0-9]+([.][0-9]+)?$ ]] || mf_die "MINIFLOW_GRACE must be a number of seconds from 0, not $mf_grace"
+  [[ $mf_grace =~ ^[0-9]{1,9}([.][0-9]+)?$ ]] || mf_die "MINIFLOW_GRACE must be a number of seconds from 0, not $mf_grace"
+  printf -v mf_grace '%.0f' "${mf_grace}e2"  # from here on in hundredths
   if [[ ! ${MINIFLOW_PYTHON-} ]]; then
-    mf_find_python mf_python
-    MINIFLOW_PYTHON=$mf_python
+    if [[ ${mf_python-} ]]; then
+      mf_find_python mf_python
+      MINIFLOW_PYTHON=$mf_python
+    fi
   elif [[ $MINIFLOW_PYTHON == */* && $MINIFLOW_PYTHON != /* ]]; then
     MINIFLOW_PYTHON=$PWD/$MINIFLOW_PYTHON
   fi
   for name in "${!mf_python_@}"; do mf_find_python "$name"; done
-  # A task leads a session of its own, so that it and all it starts can be stopped together. What was ignored when bash
-  # began, it cannot reset itself.
-  if [[ ! $mf_ignores_pipe ]] && type -P setsid >/dev/null; then
+  # A task leads a session of its own, so that it and all it starts can be stopped together. A signal that was ignored when
+  # bash began, it cannot reset itself.
+  if [[ ! $mf_ignored ]] && type -P setsid >/dev/null; then
     mf_session=(setsid)
   else
     mf_session=(python3 -ISc '
 import os, signal, sys
 os.setsid()
-signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+for number in {*range(1, 32)} - {signal.SIGKILL, signal.SIGSTOP}:
+    signal.signal(number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
 os.execvp(sys.argv[1], sys.argv[1:])')
   fi
   if ((${#mf_caller[@]} > 0)); then mf_session+=(env "${mf_caller[@]}"); fi
@@ -442,8 +489,8 @@ os.execvp(sys.argv[1], sys.argv[1:])')
 mf_end() {
   local state=succeeded level=info status=0 duration seconds counts='' name count
   mf_clock
-  duration=$((mf_us - mf_began))
-  printf -v duration '%d.%06d' $((duration / 1000000)) $((duration % 1000000))
+  mf_seconds $((mf_us - mf_began))
+  duration=$mf_seconds
   printf -v seconds '%.2f' "$duration"
   if [[ $mf_stop ]] && ((mf_cancelled > 0)); then
     state=cancelled level=warning status=$((128 + $(kill -l "$mf_stop")))
@@ -460,9 +507,9 @@ mf_end() {
 }
 
 declare -A mf_states=()
-mf_succeeded=0 mf_failed=0 mf_skipped=0 mf_cancelled=0 mf_signals=0 mf_stop='' mf_pid='' mf_sleeper='' mf_terminator=''
+mf_succeeded=0 mf_failed=0 mf_skipped=0 mf_cancelled=0 mf_signals=0 mf_stop='' mf_pid='' mf_sleeper='' mf_terminator='' mf_ended=''
 exec {mf_stderr}>&2
-mf_ignores_pipe=$(trap -p PIPE)
+mf_ignored=$(trap)
 # In braces, so that bash has read them all before it begins: whoever edits this file meanwhile changes nothing.
 {
   trap '' PIPE  # a reader of this script's messages who goes away does not end the run

@@ -159,7 +159,7 @@ rules = st.sampled_from(["all_success", "all_success", "all_done", "one_failed"]
 @st.composite
 def tasks_of_flows(draw: st.DrawFn) -> list[dict[str, Any]]:
     count = draw(st.integers(1, 8))
-    ids = draw(st.permutations(["a", "b.1", "c-d", "if", "_", "0", "x.sh", "done"]))[:count]
+    ids = draw(st.permutations(["a", "b.1", "c-d", "if", "_", "0", "x.sh", "a.tmp", "_.tmp"]))[:count]
     tasks: list[dict[str, Any]] = []
     for index, task_id in enumerate(ids):
         hangs = draw(st.integers(0, 15)) == 15
@@ -342,6 +342,42 @@ def test_script_and_scheduler_agree_about(tmp_path: Path, case: str, keep_going:
     assert by_one.statuses == by_bash.statuses
     if keep_going:
         assert world.scheduler(4).ends() == by_bash.ends()
+
+
+CLEANS_UP = {
+    # bash dies of SIGTERM at once; its child takes longer than the second that a task's leftovers would have.
+    "a child of a timed-out .sh task cleans up within the grace": (
+        {"timeout": 1},
+        """(trap 'trap "" TERM; sleep 1.5; : >cleaned; exit' TERM; while :; do sleep 600 & wait; done) &
+        wait
+        """,
+        ("failed", "timeout", 124, None, 1),
+    ),
+    "a leftover without a pipe cleans up within its second": (
+        {},
+        """mkfifo ready
+        (
+          trap 'trap "" TERM; sleep 0.2; : >cleaned; exit' TERM
+          : >ready
+          while :; do sleep 600 & wait; done
+        ) </dev/null >/dev/null 2>&1 &
+        : <ready
+        """,
+        ("succeeded", "exit", 0, None, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("parallel", [0, 1], ids=["bash", "scheduler"])
+@pytest.mark.parametrize("what", CLEANS_UP)
+def test_in_script_and_scheduler(tmp_path: Path, what: str, parallel: int) -> None:
+    fields, text, end = CLEANS_UP[what]
+    task = {"id": "a", "script": "clean.sh", **fields}
+    world = World(tmp_path, {"name": "demo", "tasks": [task]}, keep_going=False)
+    (tmp_path / "tasks" / "clean.sh").write_text(text)
+    run = world.scheduler(parallel) if parallel else world.bash()
+    assert run.ends() == {"a": end}
+    assert (world.work_dir / "cleaned").exists()
 
 
 def test_the_command_line_exits_as_the_script_does(space: Space) -> None:

@@ -146,7 +146,7 @@ def test_each_task_is_one_block_with_its_description_as_comment(space: Space) ->
         assert lines[-1].startswith("  run ")
 
 
-@pytest.mark.parametrize("folder", ["plain", "with a space", "über", "a=b"])
+@pytest.mark.parametrize("folder", ["plain", "with a space", "über", "a=b", '$x ${y}`z`\\w\\\\"v"{u}', "#~*?[a]&;(b)"])
 def test_a_command_can_be_pasted_as_one_line(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()
     space = Space(tmp_path / folder)
@@ -160,6 +160,17 @@ def test_a_command_can_be_pasted_as_one_line(tmp_path: Path, folder: str) -> Non
     assert record["argv"] == args
     assert record["env"]["V"] == "x y\n'z'"
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("folder", ["$HOME", "it's", "a!b", "a\nb"])
+def test_the_tasks_directory_of_a_command_can_be_another_whatever_was_planned(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    space = Space(tmp_path / folder)
+    space.recorder()
+    script = script_of(space, flow_of(task("a")))
+    space.tasks_dir.rename(tmp_path / "moved")
+    assert space.bash(script, env={"MINIFLOW_TASKS_DIR": str(tmp_path / "moved")}).returncode == 0
+    assert set(space.records()) == {"a.1"}
 
 
 def test_nothing_in_a_description_hides_text_from_the_reader(recording: Space) -> None:
@@ -221,13 +232,13 @@ def test_the_interpreter_can_be_another(space: Space, value: str, env: dict[str,
     assert (done.returncode, log.split(": ")[1].split()) == (0, ["a.py", *env.values()])
 
 
-@pytest.mark.parametrize("yes", ["1", "true", "YES", "on"])
+@pytest.mark.parametrize("yes", ["1", "true", "YES", "on", "t", "Y"])
 def test_keep_going_can_be_switched_on(recording: Space, yes: str) -> None:
     run_dir = run(recording, flow_of(task("a", 1), task("b")), env={"MINIFLOW_KEEP_GOING": yes})
     assert states(run_dir) == {"a": "failed", "b": "succeeded"}
 
 
-@pytest.mark.parametrize("no", ["0", "false", "no"])
+@pytest.mark.parametrize("no", ["0", "false", "no", "F", "n", "Off"])
 def test_keep_going_can_be_switched_off(recording: Space, no: str) -> None:
     run_dir = run(recording, flow_of(task("a", 1), task("b")), env={"MINIFLOW_KEEP_GOING": no}, keep_going=True)
     assert states(run_dir) == {"a": "failed", "b": "cancelled"}
@@ -241,7 +252,23 @@ def test_an_empty_variable_changes_nothing(recording: Space) -> None:
 
 def test_python3_runs_what_a_missing_interpreter_was_planned_for(recording: Space) -> None:
     flow = flow_of(task("a"), task("b", python="gone/bin/python"), task("c", python="python-that-is-gone"))
-    assert states(run(recording, flow, python="/gone/bin/python")) == {"a": "succeeded", "b": "succeeded", "c": "succeeded"}
+    done = recording.bash(script_of(recording, flow, python="/gone/bin/python"))
+    assert states(recording.latest("demo")) == {"a": "succeeded", "b": "succeeded", "c": "succeeded"}
+    gone = ["/gone/bin/python", f"{recording.path}/gone/bin/python", "python-that-is-gone"]
+    assert done.stderr.splitlines()[:4] == [
+        *(f"note: {path} is not there; python3 runs instead" for path in gone),
+        f"recording in {recording.latest('demo')}",
+    ]
+
+
+def test_nothing_is_said_of_a_missing_interpreter_that_no_task_needs(recording: Space) -> None:
+    recording.script("a.sh")
+    done = recording.bash(script_of(recording, flow_of({"id": "a", "script": "a.sh"}), python="/gone/bin/python"))
+    assert "note:" not in done.stderr
+    done = recording.bash(
+        script_of(recording, flow_of(task("a")), python="/gone/bin/python"), env={"MINIFLOW_PYTHON": sys.executable}
+    )
+    assert "note:" not in done.stderr
 
 
 def test_an_interpreter_of_a_tasks_own_is_found_from_the_work_directory(space: Space) -> None:
@@ -264,6 +291,8 @@ def test_an_interpreter_of_a_tasks_own_is_found_from_the_work_directory(space: S
         ("MINIFLOW_WORK_DIR", "/gone", "MINIFLOW_WORK_DIR"),
         ("MINIFLOW_OUTPUT_DIR", "/dev/null/out", "/dev/null/out"),
         ("MINIFLOW_GRACE", "soon", "MINIFLOW_GRACE"),
+        ("MINIFLOW_KEEP_GOING", "maybe", "MINIFLOW_KEEP_GOING"),
+        ("MINIFLOW_KEEP_GOING", "2", "MINIFLOW_KEEP_GOING"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_exit_status_2(recording: Space, name: str, value: str, word: str) -> None:
@@ -408,22 +437,23 @@ def test_a_file_of_the_work_directory_is_not_taken_for_a_module(recording: Space
 # --- what a task gets
 
 
-@pytest.mark.parametrize("caller", ["", "trap '' PIPE;"])
-def test_a_task_has_default_signals_and_three_descriptors_and_a_session_of_its_own(space: Space, caller: str) -> None:
+@pytest.mark.parametrize("ignored", ["", "PIPE", "INT", "HUP USR1", "QUIT TERM", "INT HUP TERM USR1 USR2 CHLD ALRM TSTP XFSZ"])
+def test_a_task_has_default_signals_and_three_descriptors_and_a_session_of_its_own(space: Space, ignored: str) -> None:
     space.script(
         "look.sh", "grep -E 'SigIgn|SigBlk' /proc/self/status; ps -o sid= -p $$ | tr -d ' '; echo $$; cat; ls /proc/$$/fd"
     )
-    script = script_of(space, flow_of({"id": "a", "script": "look.sh"}))
+    script = script_of(space, flow_of({"id": "a", "script": "look.sh", "timeout": 600}))
+    caller = f"trap '' {ignored};" if ignored else ""
     subprocess.run(
-        [SHELL, "-c", f"{caller} exec 7</dev/null; exec bash '{script}' 7<&-"],
+        [SHELL, "-c", f"{caller} exec bash '{script}' 3</dev/null 7</etc/passwd 63>&1 200</dev/null"],
         env=space.environ(),
         input=b"not for the task",
         capture_output=True,
         check=True,
         preexec_fn=_hear_every_signal,
     )
-    blocked, ignored, session, pid, *descriptors = (space.latest("demo") / "logs" / "a.log").read_text().splitlines()
-    assert (blocked.split()[1].strip("0"), ignored.split()[1].strip("0")) == ("", "")
+    blocked, ignoring, session, pid, *descriptors = (space.latest("demo") / "logs" / "a.log").read_text().splitlines()
+    assert (blocked.split()[1].strip("0"), ignoring.split()[1].strip("0")) == ("", "")
     assert session == pid
     assert {"0", "1", "2"} <= set(descriptors) <= {"0", "1", "2", "255"}  # 255 is where bash keeps its script
 
@@ -525,6 +555,30 @@ def test_each_task_that_ran_has_its_exit_status_and_its_raw_output(space: Space)
     assert statuses(run_dir) == {"a": "3\n"}
     assert (run_dir / "logs" / "a.log").read_bytes() == b"out 1\nerr\xff\nout 2\nerr\xff\n"
     assert not (run_dir / "logs" / "b.log").exists()
+
+
+def test_an_id_that_looks_like_a_temporary_name_loses_no_exit_status(recording: Space) -> None:
+    run_dir = run(recording, flow_of(task("a.tmp", 3), task("a", 4), task("b", 5), task("b.tmp", 6)), keep_going=True)
+    assert statuses(run_dir) == {"a": "4\n", "a.tmp": "3\n", "b": "5\n", "b.tmp": "6\n"}
+
+
+def test_a_clock_that_is_set_back_makes_no_duration_negative(recording: Space) -> None:
+    clock = recording.path / "bin" / "date"
+    clock.parent.mkdir()
+    clock.write_text("""#!/bin/sh
+read -r now <"$CLOCK"
+echo $((now - 1500000)) >"$CLOCK"
+echo "$now"
+""")
+    clock.chmod(0o755)
+    (recording.path / "now").write_text("1700000000000000\n")
+    script = script_of(recording, flow_of(task("a"), task("b", 1)))
+    env = {"PATH": f"{clock.parent}:{os.environ['PATH']}", "CLOCK": str(recording.path / "now")}
+    # Without bash's own clock, the script asks `date`.
+    recording.bash("-c", 'unset EPOCHREALTIME; . "$0"', str(script), env=env)
+    journal = events(recording.latest("demo"))
+    assert journal[0]["timestamp"] > journal[-1]["timestamp"]
+    assert [event["duration_s"] for event in journal if event["event"].endswith(".finished")] == [0, 0, 0]
 
 
 def test_the_run_directory_is_private_and_holds_the_script(recording: Space) -> None:
@@ -800,6 +854,98 @@ def test_what_a_task_leaves_behind_is_ended(space: Space) -> None:
         process.communicate()
     assert process.returncode == 0
     assert statuses(space.latest("demo")) == {"a": "0\n", "b": "0\n"}
+
+
+# Holds the FIFO open in a child that takes longer to clean up than the second that a task's leftovers would have.
+CLEANER = """exec 9>"$ALIVE"
+(trap 'trap "" TERM; sleep 1.5; echo cleaned >&9; exit' TERM; echo ready >&9; while :; do sleep 600 & wait; done) &
+"""
+
+
+def test_a_child_of_a_task_that_took_too_long_has_the_rest_of_the_grace_period(space: Space) -> None:
+    space.script("clean.sh", CLEANER + "wait")
+    flow = flow_of({"id": "a", "script": "clean.sh", "timeout": 1})
+    with started(space, script_of(space, flow), MINIFLOW_GRACE="600") as process:
+        assert (space.path / "alive").read_text() == "ready\ncleaned\n"
+        process.communicate()
+    result = read_run(space.latest("demo")).tasks["a"]
+    assert (result.exit_status, result.reason) == (124, "timeout")
+
+
+def test_a_child_of_a_task_that_is_stopped_has_the_rest_of_the_grace_period(space: Space) -> None:
+    space.script("clean.sh", CLEANER + "wait")
+    with started(space, script_of(space, flow_of({"id": "a", "script": "clean.sh"})), MINIFLOW_GRACE="600") as process:
+        with (space.path / "alive").open() as alive:
+            assert alive.readline() == "ready\n"
+            process.terminate()
+            assert alive.read() == "cleaned\n"
+        process.communicate()
+    assert statuses(space.latest("demo")) == {"a": "143\n"}
+
+
+def test_a_child_that_ignores_the_signal_is_killed_after_the_grace_period(space: Space) -> None:
+    space.script("leave.sh", 'exec 9>"$ALIVE"; (trap "" TERM; echo ready >&9; while :; do sleep 600; done) & wait')
+    flow = flow_of({"id": "a", "script": "leave.sh", "timeout": 0.5})
+    with started(space, script_of(space, flow), MINIFLOW_GRACE="0.3") as process:
+        assert (space.path / "alive").read_text() == "ready\n"
+        process.communicate()
+    assert statuses(space.latest("demo")) == {"a": "124\n"}
+
+
+@pytest.mark.parametrize("ends", ["time_limit", "signal"])
+def test_whoever_ends_a_task_first_is_the_reason(space: Space, ends: str) -> None:
+    # The other comes during the grace period: a signal after the time limit, or a time limit after the signal.
+    space.script("polite.sh", "trap 'echo heard >&9; sleep 1.5; exit 7' TERM; " + HOLD + "wait; wait")
+    limit = 0.3 if ends == "time_limit" else 1
+    flow = flow_of({"id": "a", "script": "polite.sh", "timeout": limit})
+    with started(space, script_of(space, flow), MINIFLOW_GRACE="600") as process:
+        with (space.path / "alive").open() as alive:
+            assert alive.readline() == "ready\n"
+            if ends == "signal":
+                process.terminate()
+            assert alive.readline() == "heard\n"
+            if ends == "time_limit":
+                process.terminate()
+        process.communicate()
+    result = read_run(space.latest("demo")).tasks["a"]
+    assert (result.reason, result.exit_status) == (("timeout", 124) if ends == "time_limit" else ("exit", 7))
+
+
+def test_a_second_signal_kills_the_children_of_a_task_that_has_ended_already(space: Space) -> None:
+    child = 'trap "echo heard >&9" TERM; echo ready >&9; while :; do sleep 600; done'
+    space.script("leave.sh", f'exec 9>"$ALIVE"; ({child}) & wait')
+    with started(space, script_of(space, flow_of({"id": "a", "script": "leave.sh"})), MINIFLOW_GRACE="600") as process:
+        with (space.path / "alive").open() as alive:
+            assert alive.readline() == "ready\n"
+            process.terminate()
+            assert alive.readline() == "heard\n"
+            process.terminate()
+            assert alive.read() == ""
+        process.communicate()
+    assert process.returncode == -signal.SIGTERM
+    assert statuses(space.latest("demo")) == {"a": "143\n"}
+
+
+def test_what_a_task_leaves_behind_has_a_second_to_clean_up(space: Space) -> None:
+    clean = "(trap 'echo cleaned >&9; exit' TERM; echo ready >&9; while :; do sleep 600 & wait; done) >/dev/null 2>&1 &"
+    space.script("leave.sh", f'exec 8<>"$READY" 9>"$ALIVE"; {clean.replace("ready >&9", "ready >&8")} read -r _ <&8')
+    os.mkfifo(space.path / "ready")
+    script = script_of(space, flow_of({"id": "a", "script": "leave.sh"}))
+    with started(space, script, READY=str(space.path / "ready")) as process:
+        assert (space.path / "alive").read_text() == "cleaned\n"
+        process.communicate()
+    assert statuses(space.latest("demo")) == {"a": "0\n"}
+
+
+def test_a_signal_after_a_task_has_ended_by_itself_does_not_change_its_exit_status(space: Space) -> None:
+    space.script("leave.sh", 'exec 9>"$ALIVE"; (trap "echo heard >&9" TERM; while :; do sleep 600; done) & exit 0')
+    with started(space, script_of(space, flow_of({"id": "a", "script": "leave.sh"}))) as process:
+        with (space.path / "alive").open() as alive:
+            alive.readline()
+            process.terminate()
+            assert set(alive) <= {"heard\n"}
+        process.communicate()
+    assert statuses(space.latest("demo")) == {"a": "0\n"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -31,7 +31,6 @@ mf_tasks=5
 mf_tasks_dir=/project/tasks
 mf_output_dir=/project/out
 mf_work_dir=/project
-mf_python=/opt/python/bin/python3
 mf_keep_going=0
 mf_params='{"date":"2023-01-01","limit":10,"quote":"it'\''s"}'
 mf_param_names='"date","limit","quote"'
