@@ -845,7 +845,10 @@ def test_a_flow_file_that_is_not_there(space: Space) -> None:
 
 
 def test_a_flow_file_with_a_name_no_file_can_have(space: Space) -> None:
-    assert file_message(Path("a\0b"), space) == '"a\\u0000b": cannot be read: embedded null byte'
+    assert (
+        file_message(Path("a\0b"), space)
+        == '"a\\u0000b": cannot be read: a NUL character, or half of a surrogate pair, in its name'
+    )
 
 
 def test_a_line_break_in_a_files_name_does_not_break_the_line(space: Space) -> None:
