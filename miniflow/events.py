@@ -65,7 +65,7 @@ class Event:
     @property
     def message(self) -> str:
         """A sentence for people; of output the line itself."""
-        raise NotImplementedError  # pragma: no cover  each event has its own
+        return self.name
 
     def details(self) -> dict[str, Any]:
         """Return what this event has beyond the keys that all have, in its order."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from typing import Any, get_args
 
 from miniflow import jsontext
+from miniflow.check import graph_problems
 from miniflow.durations import parse_duration
 from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, Problem
-from miniflow.graph import find_cycles
 from miniflow.jsontext import Found, Path
 from miniflow.kinds import article, describe, fits, is_number, type_of
 from miniflow.model import (
@@ -167,48 +167,8 @@ class _Reader:
             else:
                 self._problem(("tasks", index), f"a task is an object, not {describe(item)}")
                 tasks.append(Task(id="", script=""))
-        self._check_graph(tasks, items)
+        self.problems += graph_problems(tasks, items, hints=MAX_SHOWN_PROBLEMS - len(self.problems))
         return tuple(tasks)
-
-    def _check_graph(self, tasks: list[Task], items: list[Any]) -> None:
-        index_of: dict[str, int] = {}
-        folded: dict[str, int] = {}
-        for index, task in enumerate(tasks):
-            if not task.id:  # reported already; but what depends on it is not wrong as well
-                if isinstance(items[index], dict) and isinstance(wrong_id := items[index].get("id"), str):
-                    index_of.setdefault(wrong_id, index)
-                continue
-            first = folded.setdefault(task.id.lower(), index)
-            if first != index:
-                other = tasks[first].id
-                path = ("tasks", index, "id")
-                if other == task.id:
-                    self._problem(path, f"the id {quoted(task.id)} is taken by tasks[{first}]; ids are unique")
-                else:
-                    self._problem(
-                        path,
-                        f"the id {quoted(task.id)} differs from {quoted(other)} of tasks[{first}] in case alone;"
-                        " they would share file names on some file systems",
-                    )
-            index_of.setdefault(task.id, index)
-        upstream: list[list[int]] = []
-        for index, task in enumerate(tasks):
-            upstream.append([index_of[needed] for needed in task.depends_on if needed in index_of])
-            if len(upstream[-1]) < len(task.depends_on):
-                self._unknown_dependencies(index, task.id, items[index]["depends_on"], index_of)
-        for cycle in find_cycles(upstream):
-            names = [tasks[index].id for index in [*cycle, cycle[0]]]
-            if len(names) > 21:
-                names[10:-10] = [f"... {len(names) - 20} more ..."]
-            self._problem(("tasks", cycle[0], "depends_on"), f"cycle: {' → '.join(names)} (each task depends on the next)")
-
-    def _unknown_dependencies(self, index: int, task_id: str, depends_on: Any, known: Mapping[str, int]) -> None:
-        for position, needed in enumerate([depends_on] if isinstance(depends_on, str) else depends_on):
-            if isinstance(needed, str) and needed not in known:
-                # To look for a near miss among all tasks takes a while; the first problems are those that are shown.
-                near = len(self.problems) < MAX_SHOWN_PROBLEMS
-                hint = did_you_mean(needed, [other for other in known if other != task_id]) if near else ""
-                self._problem(("tasks", index, "depends_on", position), f"no task {quoted(needed)}{hint}")
 
     # --- a task -----------------------------------------------------------------------------------------------
 

@@ -18,6 +18,22 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
+from miniflow.actions import (
+    Action,
+    AttemptEnded,
+    Begin,
+    Cancel,
+    End,
+    EndState,
+    Finish,
+    NotStarted,
+    RetryDue,
+    Skip,
+    Start,
+    Stimulus,
+    Stop,
+    Wait,
+)
 from miniflow.errors import MiniFlowError, OutputError
 from miniflow.events import (
     Outcome,
@@ -35,23 +51,7 @@ from miniflow.events import (
 from miniflow.executors import Attempt, Executor
 from miniflow.lines import LineSplitter
 from miniflow.plan import DEFAULT_GRACE_S, Plan
-from miniflow.scheduler import (
-    Action,
-    AttemptEnded,
-    Begin,
-    Cancel,
-    End,
-    EndState,
-    Finish,
-    NotStarted,
-    RetryDue,
-    Scheduler,
-    Skip,
-    Start,
-    Stimulus,
-    Stop,
-    Wait,
-)
+from miniflow.scheduler import Scheduler
 from miniflow.sinks import Item, Sink
 
 _CHECKPOINT_EVERY = 100  # actions: skipping 100,000 tasks must not keep the event loop from everybody else

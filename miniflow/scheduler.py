@@ -12,9 +12,24 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, assert_never
 
+from miniflow.actions import (
+    Action,
+    AttemptEnded,
+    Begin,
+    Cancel,
+    End,
+    EndState,
+    Finish,
+    NotStarted,
+    RetryDue,
+    Skip,
+    Start,
+    Stimulus,
+    Stop,
+    Wait,
+)
 from miniflow.errors import InternalError
 from miniflow.events import Outcome, Reason
 from miniflow.graph import downstream_of
@@ -22,9 +37,6 @@ from miniflow.model import TriggerRule
 
 State: TypeAlias = Literal["pending", "ready", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"]
 """`ready`: its rule is true, and it waits for a slot. `waiting`: between two attempts."""
-
-EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
-"""How a task that ran ends, and how a run does."""
 
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 
@@ -48,100 +60,6 @@ class Schedulable(Protocol):
     @property
     def retry_on(self) -> Sequence[int]: ...
 
-
-# --- stimuli
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The run begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
-    """The attempt that was running has ended."""
-
-    task: int
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class NotStarted:
-    """The attempt that was to start never did, as the run is being stopped."""
-
-    task: int
-
-
-@dataclass(frozen=True, slots=True)
-class RetryDue:
-    """The delay before the next attempt is over."""
-
-    task: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Nothing may start any more."""
-
-
-Stimulus: TypeAlias = Begin | AttemptEnded | NotStarted | RetryDue | Stop
-
-
-# --- actions
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Start an attempt; an `AttemptEnded` is expected, or a `NotStarted`."""
-
-    task: int
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """The attempt failed; a `RetryDue` is expected after the delay."""
-
-    task: int
-    attempt: int
-    delay_s: float
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The task ran and has come to its end."""
-
-    task: int
-    attempt: int
-    state: EndState
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """The task's rule is false."""
-
-    task: int
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The task has not run and will not."""
-
-    task: int
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Every task has ended. Always the last action."""
-
-    state: EndState
-
-
-Action: TypeAlias = Start | Wait | Finish | Skip | Cancel | End
 
 # What the upstream of a task has come to, as a set of bits.
 _FAILED, _CANCELLED, _SKIPPED = 1, 2, 4

@@ -18,11 +18,11 @@ LAYERS = """
     errors
     suggest model
     durations graph jsontext kinds placeholders
-    parse dump expand
+    check parse dump expand
     plan
     bash
     events
-    scheduler lines
+    actions scheduler lines
     files rundir executors executors.local sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     library runner feed
     prepare
@@ -42,7 +42,8 @@ ALLOWED = {
     "durations": set(),
     "events": {"durations"},
     "lines": set(),
-    "scheduler": {"errors", "events", "graph", "model"},
+    "actions": {"events"},
+    "scheduler": {"actions", "errors", "events", "graph", "model"},
     "files": {"errors"},
     "rundir": {"errors", "events", "files"},
     "executors": {"events"},
@@ -53,7 +54,7 @@ ALLOWED = {
     "feed": {"events", "sinks"},
     "sinks.json_lines": {"events", "sinks"},
     "sinks.run_directory": {"events", "files", "rundir", "sinks", "sinks.json_lines"},
-    "runner": {"errors", "events", "executors", "lines", "plan", "scheduler", "sinks"},
+    "runner": {"actions", "errors", "events", "executors", "lines", "plan", "scheduler", "sinks"},
     "signals": set(),
 }
 

@@ -15,7 +15,7 @@ from miniflow.parse import parse_flow
 from miniflow.plan import Place, Plan, PlannedTask, make_plan
 from tests.conftest import Space
 
-PLACE = Place(tasks_dir="/tasks", output_dir="/out", work_dir="/work", python="/bin/python3")
+PLACE = Place(tasks_dir="/tasks", output_dir="/out", work_dir="/srv", python="/bin/python3")
 
 
 def flow_of(fields: str = "", task: str = "") -> Flow:
@@ -207,7 +207,7 @@ def test_the_flows_variables_hold_for_every_task_and_the_tasks_own_win() -> None
     assert task.env == {"A": "flow", "B": "task", "C": "task"}
 
 
-@pytest.mark.parametrize(("cwd", "expected"), [(None, "/work"), ("sub/dir", "/work/sub/dir"), ("/abs", "/abs")])
+@pytest.mark.parametrize(("cwd", "expected"), [(None, "/srv"), ("sub/dir", "/srv/sub/dir"), ("/abs", "/abs")])
 def test_cwd_is_relative_to_where_miniflow_was_called(cwd: str | None, expected: str) -> None:
     plan = make_plan(flow_of(task=f'"cwd": "{cwd}"' if cwd else ""), None, PLACE)
     assert plan.cwd(plan.tasks[0]) == expected
@@ -225,7 +225,7 @@ def test_cwd_is_relative_to_where_miniflow_was_called(cwd: str | None, expected:
         ('"script": "./sub//a.py"', ["/bin/python3", "/tasks/sub/a.py"]),
         ('"script": "a.py", "python": "python3.11"', ["python3.11", "/tasks/a.py"]),
         ('"script": "a.py", "python": "/opt/python"', ["/opt/python", "/tasks/a.py"]),
-        ('"script": "a.py", "python": ".venv/bin/python"', ["/work/.venv/bin/python", "/tasks/a.py"]),
+        ('"script": "a.py", "python": ".venv/bin/python"', ["/srv/.venv/bin/python", "/tasks/a.py"]),
     ],
 )
 def test_how_a_script_is_run(task: str, argv: list[str]) -> None:

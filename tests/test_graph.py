@@ -12,7 +12,7 @@ from miniflow.plan import Place, make_plan
 Graph = list[list[int]]
 
 LONG = 100_000
-PLACE = Place(tasks_dir="/tasks", output_dir="/out", work_dir="/work", python="python3")
+PLACE = Place(tasks_dir="/tasks", output_dir="/out", work_dir="/srv", python="python3")
 
 
 @st.composite

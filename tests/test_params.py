@@ -20,7 +20,7 @@ from miniflow.parse import flow_from_mapping, parse_flow
 from miniflow.plan import Place, Plan, PlannedTask, make_plan
 from tests.conftest import Space
 
-PLACE = Place(tasks_dir="/tasks", output_dir="/out", work_dir="/work", python="/bin/python3")
+PLACE = Place(tasks_dir="/tasks", output_dir="/out", work_dir="/srv", python="/bin/python3")
 
 TYPES = ["string", "integer", "number", "boolean", "array", "object"]
 
