@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from miniflow import library
+from miniflow import catalog
 from miniflow.errors import RunFailed, UsageError
 from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.prepare import (
@@ -44,7 +44,7 @@ class MiniFlow:
         Raises:
             FlowError: The directory cannot be read.
         """
-        return sorted({library.flow_name(path) for path in library.flow_files(self.flows_dir)})
+        return sorted({catalog.flow_name(path) for path in catalog.flow_files(self.flows_dir)})
 
     def execute_flow(
         self,

@@ -132,7 +132,7 @@ def list_flows(obj: dict[str, Any], as_json: bool) -> None:
     The names alone where standard output is no terminal. A file that is broken is listed by its own name, and its problems are
     reported on standard error.
     """
-    from miniflow.library import flow_files, load_flow_file
+    from miniflow.catalog import flow_files, load_flow_file
 
     rows: list[dict[str, Any]] = []
     broken: list[FlowError] = []

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
-from miniflow import library
+from miniflow import catalog
 from miniflow.bash import render_script
 from miniflow.dump import flow_to_mapping
 from miniflow.errors import FlowError, OutputError, Problem, UsageError
@@ -47,14 +47,14 @@ def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_
         raise UsageError(f"a flow is a name, a path, a Flow or a mapping, not {flow!r}")
     scripts = Path(tasks_dir)
     has_scripts = scripts.is_dir()
-    check = library.script_check(scripts) if has_scripts else None
+    check = catalog.script_check(scripts) if has_scripts else None
     if isinstance(flow, Flow | Mapping):
         loaded = flow_from_mapping(flow_to_mapping(flow) if isinstance(flow, Flow) else flow, check)
     else:
-        path = Path(flow) if isinstance(flow, os.PathLike) else library.find_flow_file(flow, Path(flows_dir))
-        loaded = library.load_flow_file(path, check)
+        path = Path(flow) if isinstance(flow, os.PathLike) else catalog.find_flow_file(flow, Path(flows_dir))
+        loaded = catalog.load_flow_file(path, check)
     if not has_scripts:  # said once, not for each script
-        raise FlowError([Problem("no such directory; set it with --tasks-dir", file=library.shown(scripts))])
+        raise FlowError([Problem("no such directory; set it with --tasks-dir", file=catalog.shown(scripts))])
     return loaded
 
 

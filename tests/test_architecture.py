@@ -24,7 +24,7 @@ LAYERS = """
     events
     actions scheduler lines
     files rundir executors executors.local sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
-    library runner feed
+    catalog runner feed
     prepare
     running
     api
@@ -146,7 +146,7 @@ def test_the_package_itself_imports_its_modules_only_when_they_are_used() -> Non
 
 
 def test_executors_and_sinks_do_not_know_each_other_nor_what_wires_them() -> None:
-    wiring = set(ORDER[ORDER.index("library") :])
+    wiring = set(ORDER[ORDER.index("catalog") :])
     for name in ORDER:
         axis = name.partition(".")[0]
         if axis in ("executors", "sinks"):

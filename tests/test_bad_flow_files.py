@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miniflow.catalog import find_flow_file, load_flow_file, script_check
 from miniflow.errors import FlowError
 from miniflow.jsontext import Found, located
-from miniflow.library import find_flow_file, load_flow_file, script_check
 from miniflow.parse import flow_from_mapping, parse_flow
 from miniflow.prepare import load_flow
 from tests.conftest import Space

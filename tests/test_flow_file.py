@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from miniflow.catalog import find_flow_file, flow_files, load_flow_file, script_check
 from miniflow.errors import FlowError
-from miniflow.library import find_flow_file, flow_files, load_flow_file, script_check
 from miniflow.model import Flow, Param, Retries, Task
 from miniflow.parse import parse_flow
 from miniflow.plan import Place, Plan, PlannedTask, make_plan
