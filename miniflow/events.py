@@ -137,6 +137,8 @@ class TaskStarted(AttemptEvent):
 
     pid: int
     argv: tuple[str, ...]
+    start_time: int | None = None
+    """When the system started the process, in clock ticks since boot: with the pid it names the process. None if not known."""
 
     name: ClassVar[str] = "task.started"
 
@@ -145,7 +147,10 @@ class TaskStarted(AttemptEvent):
         return f"{self.task_id} started" if self.attempt == 1 else f"{self.task_id} started, attempt {self.attempt}"
 
     def details(self) -> dict[str, Any]:
-        return {**AttemptEvent.details(self), "pid": self.pid, "argv": self.argv}
+        details = {**AttemptEvent.details(self), "pid": self.pid, "argv": self.argv}
+        if self.start_time is not None:
+            details["start_time"] = self.start_time
+        return details
 
 
 @dataclass(frozen=True, slots=True)

@@ -329,9 +329,9 @@ class _Observer:
         self._attempt = attempt
         self._splitters: dict[Stream, LineSplitter] = {}
 
-    def started(self, pid: int) -> None:
+    def started(self, pid: int, start_time: int | None = None) -> None:
         run, planned = self._run, self._run._plan.tasks[self._task]
-        run.emit(TaskStarted(*run._now(), planned.id, self._attempt, pid, tuple(run._plan.argv(planned))))
+        run.emit(TaskStarted(*run._now(), planned.id, self._attempt, pid, tuple(run._plan.argv(planned)), start_time))
 
     def output(self, stream: Stream, data: bytes) -> None:
         splitter = self._splitters.get(stream)

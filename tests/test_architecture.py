@@ -23,7 +23,8 @@ LAYERS = """
     bash
     events
     actions scheduler lines
-    files rundir executors executors.local sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
+    files rundir guardian processes
+    executors executors.local sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     catalog runner feed
     prepare
     running
@@ -47,7 +48,9 @@ ALLOWED = {
     "files": {"errors"},
     "rundir": {"errors", "events", "files"},
     "executors": {"events"},
-    "executors.local": {"errors", "events", "executors"},
+    "guardian": set(),
+    "processes": {"guardian"},
+    "executors.local": {"errors", "events", "executors", "processes"},
     "sinks": {"events"},
     "sinks.callback": {"events", "sinks"},
     "sinks.console": {"events", "sinks"},

@@ -66,6 +66,7 @@ def seen(run_dir: Path, exit_status: int, records_dir: Path) -> Seen:
         for name in ("timestamp", "pid", "duration_s"):
             if name in event:
                 event[name] = type(event[name])()
+        event.pop("start_time", None)  # the script does not know it
         journal.append(event)
     statuses = {path.name: path.read_text() for path in (run_dir / "status").iterdir()}
     assert result.exit_status == exit_status

@@ -59,6 +59,7 @@ def masked(line: str) -> str:
     line = re.sub(r'"timestamp":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"', '"timestamp":"TIME"', line)
     line = re.sub(r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}", "RUN", line)
     line = re.sub(r'"pid":\d+', '"pid":PID', line)
+    line = re.sub(r'"start_time":\d+', '"start_time":TICKS', line)
     line = re.sub(r'"duration_s":\d+\.\d+(e-\d+)?', '"duration_s":SECONDS', line)
     line = re.sub(r"in \d+\.\d\d s", "in N s", line)
     return re.sub(r'"argv":\["[^"]*","[^"]*/tasks/', '"argv":["PYTHON","TASKS/', line)
@@ -66,26 +67,26 @@ def masked(line: str) -> str:
 
 GOLDEN = r"""
 {"timestamp":"TIME","level":"info","event":"run.started","message":"run RUN of all_ends started","flow":"all_ends","run_id":"RUN","schema":1,"tasks":6,"parallel":1,"keep_going":false,"params":["date"]}
-{"timestamp":"TIME","level":"info","event":"task.started","message":"ok started","flow":"all_ends","run_id":"RUN","task_id":"ok","attempt":1,"pid":PID,"argv":["PYTHON","TASKS/ok.py","--name","Zoë"]}
+{"timestamp":"TIME","level":"info","event":"task.started","message":"ok started","flow":"all_ends","run_id":"RUN","task_id":"ok","attempt":1,"pid":PID,"argv":["PYTHON","TASKS/ok.py","--name","Zoë"],"start_time":TICKS}
 {"timestamp":"TIME","level":"info","event":"task.finished","message":"ok succeeded in N s","flow":"all_ends","run_id":"RUN","task_id":"ok","attempt":1,"state":"succeeded","exit_status":0,"reason":"exit","duration_s":SECONDS,"attempts":1}
 {"timestamp":"TIME","level":"info","event":"task.skipped","message":"alarm skipped: no task it depends on has failed","flow":"all_ends","run_id":"RUN","task_id":"alarm","reason":"no_failure"}
-{"timestamp":"TIME","level":"info","event":"task.started","message":"bad started","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":1,"pid":PID,"argv":["PYTHON","TASKS/bad.py"]}
+{"timestamp":"TIME","level":"info","event":"task.started","message":"bad started","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":1,"pid":PID,"argv":["PYTHON","TASKS/bad.py"],"start_time":TICKS}
 {"timestamp":"TIME","level":"warning","event":"task.retrying","message":"bad failed with exit status 3; next attempt in 0 s","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":1,"delay_s":0.0,"exit_status":3,"reason":"exit"}
-{"timestamp":"TIME","level":"info","event":"task.started","message":"bad started, attempt 2","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":2,"pid":PID,"argv":["PYTHON","TASKS/bad.py"]}
+{"timestamp":"TIME","level":"info","event":"task.started","message":"bad started, attempt 2","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":2,"pid":PID,"argv":["PYTHON","TASKS/bad.py"],"start_time":TICKS}
 {"timestamp":"TIME","level":"error","event":"task.finished","message":"bad failed with exit status 3, attempt 2","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":2,"state":"failed","exit_status":3,"reason":"exit","duration_s":SECONDS,"attempts":2}
 {"timestamp":"TIME","level":"warning","event":"task.skipped","message":"after skipped: a task it depends on failed or was cancelled","flow":"all_ends","run_id":"RUN","task_id":"after","reason":"upstream_failed"}
 {"timestamp":"TIME","level":"warning","event":"task.cancelled","message":"other cancelled: another task has failed","flow":"all_ends","run_id":"RUN","task_id":"other","reason":"fail_fast"}
-{"timestamp":"TIME","level":"info","event":"task.started","message":"clean started","flow":"all_ends","run_id":"RUN","task_id":"clean","attempt":1,"pid":PID,"argv":["PYTHON","TASKS/clean.py"]}
+{"timestamp":"TIME","level":"info","event":"task.started","message":"clean started","flow":"all_ends","run_id":"RUN","task_id":"clean","attempt":1,"pid":PID,"argv":["PYTHON","TASKS/clean.py"],"start_time":TICKS}
 {"timestamp":"TIME","level":"error","event":"task.finished","message":"clean was killed by SIGKILL","flow":"all_ends","run_id":"RUN","task_id":"clean","attempt":1,"state":"failed","exit_status":137,"reason":"signal","signal":"SIGKILL","duration_s":SECONDS,"attempts":1}
 {"timestamp":"TIME","level":"error","event":"run.finished","message":"run RUN of all_ends failed in N s: 1 succeeded, 2 failed, 2 skipped, 1 cancelled","flow":"all_ends","run_id":"RUN","state":"failed","exit_status":1,"duration_s":SECONDS,"counts":{"succeeded":1,"failed":2,"skipped":2,"cancelled":1}}
 """  # noqa: E501  the lines are what is specified
 
 GOLDEN_LOG = r"""
-{"timestamp":"TIME","level":"info","event":"task.started","message":"bad started","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":1,"pid":PID,"argv":["PYTHON","TASKS/bad.py"]}
+{"timestamp":"TIME","level":"info","event":"task.started","message":"bad started","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":1,"pid":PID,"argv":["PYTHON","TASKS/bad.py"],"start_time":TICKS}
 {"timestamp":"TIME","level":"info","event":"task.output","message":"about to fail","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":1,"stream":"stdout"}
 {"timestamp":"TIME","level":"info","event":"task.output","message":"why","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":1,"stream":"stderr"}
 {"timestamp":"TIME","level":"warning","event":"task.retrying","message":"bad failed with exit status 3; next attempt in 0 s","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":1,"delay_s":0.0,"exit_status":3,"reason":"exit"}
-{"timestamp":"TIME","level":"info","event":"task.started","message":"bad started, attempt 2","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":2,"pid":PID,"argv":["PYTHON","TASKS/bad.py"]}
+{"timestamp":"TIME","level":"info","event":"task.started","message":"bad started, attempt 2","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":2,"pid":PID,"argv":["PYTHON","TASKS/bad.py"],"start_time":TICKS}
 {"timestamp":"TIME","level":"info","event":"task.output","message":"about to fail","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":2,"stream":"stdout"}
 {"timestamp":"TIME","level":"info","event":"task.output","message":"why","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":2,"stream":"stderr"}
 {"timestamp":"TIME","level":"error","event":"task.finished","message":"bad failed with exit status 3, attempt 2","flow":"all_ends","run_id":"RUN","task_id":"bad","attempt":2,"state":"failed","exit_status":3,"reason":"exit","duration_s":SECONDS,"attempts":2}

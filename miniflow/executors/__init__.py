@@ -25,8 +25,8 @@ class Attempt:
 class Observer(Protocol):
     """What an executor tells while an attempt runs."""
 
-    def started(self, pid: int) -> None:
-        """The process is there."""
+    def started(self, pid: int, start_time: int | None = None) -> None:
+        """The process is there; `start_time` is when the system started it, in clock ticks since boot, where that is known."""
 
     def output(self, stream: Stream, data: bytes) -> None:
         """The task has printed."""

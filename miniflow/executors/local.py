@@ -22,6 +22,7 @@ import anyio.lowlevel
 from miniflow.errors import InternalError
 from miniflow.events import Outcome, Stream
 from miniflow.executors import Attempt, Observer
+from miniflow.processes import start_time
 
 READ_BYTES = 64 * 1024  # as much as a pipe holds
 STRAGGLER_GRACE_S = 1.0
@@ -64,7 +65,7 @@ class LocalExecutor:
         self._processes.add(process)
         try:
             try:
-                observer.started(popen.pid)
+                observer.started(popen.pid, start_time(popen.pid))
                 with anyio.move_on_after(attempt.timeout_s) as scope:
                     await process.wait_exit()
                 if scope.cancelled_caught and not process.is_gone():

@@ -1,0 +1,69 @@
+"""Processes that nobody waits for any more: when they were started, and how to end those of a run that is over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+
+from miniflow import guardian
+from miniflow.guardian import start_time
+
+__all__ = ["end_leftovers", "start_time"]
+
+_POLL_S = 0.02
+KILL_WAIT_S = 10.0
+"""How long to wait for a process that was killed; one in an uninterruptible system call may stay."""
+
+
+def end_leftovers(run_id: str, leaders: Mapping[int, int | None], grace_s: float) -> list[int]:
+    """End what still runs of a run whose runner has died; return the pids of those that have ended by it. Blocks.
+
+    A leftover has `MINIFLOW_RUN_ID=<run_id>` in its environment, and it is the process that the run started (pid and start
+    time both equal) or in the session that this one made (and started no earlier). All of it must hold, or it is not touched:
+    a pid may be somebody else's by now. First SIGTERM (and SIGCONT), after the grace period SIGKILL.
+
+    Args:
+        run_id: Of the old run.
+        leaders: Each pid that it started and whose end it has not recorded, with its start time (see `start_time`). One whose
+            start time is not known is left alone.
+        grace_s: Seconds between the two signals.
+
+    Does nothing where processes cannot be found: on a system other than Linux.
+    """
+    if not leaders or not guardian.is_supported():
+        return []
+    mark = b"MINIFLOW_RUN_ID=" + os.fsencode(run_id)
+    deadline = time.monotonic() + grace_s
+    seen: set[tuple[int, int]] = set()
+    while True:
+        found = _leftovers(mark, leaders)
+        late = time.monotonic() - deadline
+        if not found or late > KILL_WAIT_S:
+            return sorted(pid for pid, _ in seen - set(found))
+        for pid, started in found:
+            if late >= 0:
+                guardian.send(pid, started, signal.SIGKILL)
+            elif (pid, started) not in seen:
+                guardian.send(pid, started, signal.SIGTERM, signal.SIGCONT)
+        seen.update(found)
+        time.sleep(_POLL_S)
+
+
+def _leftovers(mark: bytes, leaders: Mapping[int, int | None]) -> list[tuple[int, int]]:
+    found = []
+    for pid in guardian.pids():
+        try:
+            leader = os.getsid(pid)
+        except ProcessLookupError:
+            continue
+        if leader not in leaders:
+            continue
+        stat, earliest = guardian.read_stat(pid), leaders[leader]
+        if stat is None or not stat.is_alive or stat.session != leader or earliest is None:
+            continue
+        is_it = stat.start_time == earliest if pid == leader else stat.start_time >= earliest
+        if is_it and guardian.has_marks(pid, (mark,)):
+            found.append((pid, stat.start_time))
+    return found
