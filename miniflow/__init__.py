@@ -8,9 +8,10 @@ What is exported here is the public API; it is loaded when it is first used, so 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers know it; `typing` takes longer to load than all the rest here
 if TYPE_CHECKING:
+    from typing import Any
+
     from miniflow.api import MiniFlow
     from miniflow.bash import render_script
     from miniflow.errors import (

@@ -24,11 +24,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def main() -> int:
-    """Run the command line; return the exit status.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C, before there was a run that could be stopped.
-    """
+    """Run the command line; return the exit status."""
     stdout = sys.stdout
     try:
         status = cli.main(prog_name="miniflow", standalone_mode=False)
@@ -37,8 +33,6 @@ def main() -> int:
         if sys.stdout is stdout:
             raise
         return 0  # click's own way with a closed pipe is to wrap standard output and to exit with 1; ours is that of `run`
-    except click.Abort:
-        raise KeyboardInterrupt from None
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -248,7 +242,11 @@ def run(
     }
     limit = read_parallel(parallel)
     if dry_run:
-        path = write_script(plan_flow(flow, **options))
+        from miniflow.signals import deferred
+
+        plan = plan_flow(flow, **options)
+        with deferred():
+            path = write_script(plan)
         relative = os.path.relpath(path)
         # One that begins with a dash would be an option of whoever is given it.
         click.echo(path if relative.startswith("..") else f"./{relative}" if relative.startswith("-") else relative)

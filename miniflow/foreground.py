@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import anyio
 import anyio.abc
@@ -13,15 +12,10 @@ from miniflow.events import Level, RunResult
 from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.runner import unwrapped
 from miniflow.running import Run, RunOptions, open_run
-from miniflow.signals import die_by, ignore
+from miniflow.signals import StopSignals, die_by
 from miniflow.sinks.console import ConsoleRenderer, harmless
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Output
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unpack[RunOptions]) -> int:
@@ -31,7 +25,10 @@ def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unp
         MiniFlowError: As `run_flow`.
     """
     foreground = _Foreground(use_json, level)
-    anyio.run(lambda: foreground.go(flow, options))
+    try:
+        anyio.run(lambda: foreground.go(flow, options))
+    finally:
+        foreground.signals.end_by_the_next()
     if foreground.stopped_by is not None:
         die_by(foreground.stopped_by)
     assert foreground.result is not None
@@ -47,25 +44,23 @@ class _Foreground:
         self._stdout = Output(1)
         self._stderr = Output(2)
         self._run: Run | None = None
+        self.signals = StopSignals()
         self.result: RunResult | None = None
         self.stopped_by: int | None = None
 
     async def go(self, flow: str, options: RunOptions) -> None:
-        # A signal that our caller has told us to ignore (nohup) stays ignored.
-        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, ignore)]
-        with anyio.open_signal_receiver(*heard) as signals:
-            try:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._stop_on_signal, signals)
-                    async with open_run(flow, **options) as run:
-                        self._run = run
-                        if self.stopped_by is not None:
-                            run.cancel(128 + self.stopped_by)
-                        await self._show(run)
-                    self.result = run.result
-                    group.cancel_scope.cancel()
-            except BaseExceptionGroup as errors:
-                raise unwrapped(errors) from None
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._stop_on_signal)
+                async with open_run(flow, **options) as run:
+                    self._run = run
+                    if self.stopped_by is not None:
+                        run.cancel(128 + self.stopped_by)
+                    await self._show(run)
+                self.result = run.result
+                group.cancel_scope.cancel()
+        except BaseExceptionGroup as errors:
+            raise unwrapped(errors) from None
 
     def check_output(self) -> None:
         """Raise an OutputError if standard output is incomplete, though somebody wanted it."""
@@ -88,15 +83,23 @@ class _Foreground:
         if not self._use_json:
             await self._stderr.write(f"recorded in {harmless(str(run.run_dir))}\n".encode())
 
-    async def _stop_on_signal(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            if self.stopped_by is not None:
-                if self._run is not None:
-                    self._run.kill()
-                continue
+    async def _stop_on_signal(self) -> None:
+        while True:
+            await anyio.wait_readable(self.signals)
+            for number in self.signals.take():
+                self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        if self.stopped_by is None:
             self.stopped_by = number
             if self._run is not None:
                 self._run.cancel(128 + number)
             # A reader that is stuck must not keep us longer than a task may.
             self._stdout.lose_patience(DEFAULT_GRACE_S)
             self._stderr.lose_patience(DEFAULT_GRACE_S)
+        elif self._run is not None:
+            self._run.kill()
+            self._stdout.lose_patience(0)
+            self._stderr.lose_patience(0)
+        else:
+            die_by(number)  # nothing has been started yet

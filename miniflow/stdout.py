@@ -10,6 +10,9 @@ import anyio
 
 from miniflow.files import write_all
 
+LEAST_PATIENCE_S = 0.25
+"""How long a reader may stand still when all other patience is at an end: one that is only busy gets the last events."""
+
 
 class Output:
     """One of the standard descriptors.
@@ -24,7 +27,7 @@ class Output:
         # A regular file or /dev/null is always ready, and cannot be waited for.
         self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
         self._is_gone = False
-        self._patience_s = float("inf")
+        self._is_patient_until = float("inf")
         self._wait: anyio.CancelScope | None = None
         self.error: OSError | None = None
         """Why not everything could be written, other than that nobody reads it."""
@@ -39,7 +42,7 @@ class Output:
                 return
             rest = memoryview(data)
             while rest and not self._is_gone:
-                with anyio.CancelScope(deadline=anyio.current_time() + self._patience_s) as self._wait:
+                with anyio.CancelScope(deadline=self._deadline()) as self._wait:
                     await anyio.wait_writable(self._descriptor)
                 if self._wait.cancelled_caught:
                     self._is_gone = True
@@ -56,7 +59,10 @@ class Output:
             self.error = error
 
     def lose_patience(self, seconds: float) -> None:
-        """From now on, write nothing more once the reader has stood still for so long."""
-        self._patience_s = seconds
+        """Write nothing more to a reader who stands still when so many seconds have passed."""
+        self._is_patient_until = anyio.current_time() + seconds
         if self._wait is not None:
-            self._wait.deadline = anyio.current_time() + seconds
+            self._wait.deadline = self._deadline()
+
+    def _deadline(self) -> float:
+        return max(self._is_patient_until, anyio.current_time() + LEAST_PATIENCE_S)

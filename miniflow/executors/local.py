@@ -211,6 +211,9 @@ class _Process:
 
     def kill(self) -> None:
         """End the process and its group at once."""
+        if not self.is_gone():
+            # Whoever awaits it may see its end before the cancellation that this is a part of.
+            self.ended_by = self.ended_by or "stop"
         self._group_deadline = float("-inf")
         self._signal_group(signal.SIGKILL)
 
