@@ -18,6 +18,8 @@ def flow_to_mapping(flow: Flow) -> dict[str, Any]:
         result["params"] = _each(flow.params, _param_to_mapping)
     if flow.env:
         result["env"] = flow.env
+    if flow.secret_env != ():
+        result["secret_env"] = flow.secret_env
     result["tasks"] = flow.tasks
     if isinstance(flow.tasks, Iterable) and not isinstance(flow.tasks, (str, Mapping)):
         result["tasks"] = [_task_to_mapping(task) if isinstance(task, Task) else task for task in flow.tasks]
@@ -52,7 +54,9 @@ def _param_to_mapping(param: Param) -> dict[str, Any]:
 
 
 def _task_to_mapping(task: Task) -> dict[str, Any]:
-    names = ("id", "script", "description", "depends_on", "args", "env", "cwd", "python", "timeout", "trigger_rule")
+    names = (
+        "id", "script", "description", "depends_on", "args", "env", "secret_env", "cwd", "python", "timeout", "trigger_rule",
+    )  # fmt: skip
     result = _fields(task, names, _NO_TASK)
     policy = task.retries
     if isinstance(policy, Retries):

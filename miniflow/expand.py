@@ -14,6 +14,7 @@ from miniflow.kinds import article, describe, fits
 from miniflow.model import Flow, Json, Scalar, Task
 from miniflow.placeholders import PlaceholderError, expand, is_text, scalar_text
 from miniflow.suggest import did_you_mean, quoted
+from miniflow.variables import SecretTexts, exposure
 
 MAX_ARGUMENT_BYTES = 128 * 1024
 """One argument or `NAME=value` of this size or more, its final NUL included, is refused by Linux (MAX_ARG_STRLEN)."""
@@ -56,13 +57,15 @@ def _as_json(given: Mapping[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def resolve_params(flow: Flow, given: Mapping[str, Any] | None) -> dict[str, Json]:
+def resolve_params(flow: Flow, given: Mapping[str, Any] | None, secrets: SecretTexts = ()) -> dict[str, Json]:
     """Return the parameters of a run: the flow's defaults, overridden by what is given, in the flow's order.
 
     Raises:
-        ParamsError: An undeclared, missing or wrongly typed one (each is named), or nothing that JSON can hold.
+        ParamsError: An undeclared, missing or wrongly typed one (each is named), nothing that JSON can hold, or a secret.
     """
     values = _as_json(given or {})
+    if secrets:
+        _refuse_secrets({**{name: param.default for name, param in flow.params.items()}, **values}, secrets)
     if not flow.params:
         return values
     problems: list[str] = []
@@ -88,11 +91,39 @@ def resolve_params(flow: Flow, given: Mapping[str, Any] | None) -> dict[str, Jso
     return {name: values.get(name, param.default) for name, param in flow.params.items()}
 
 
-class Expander:
-    """Expands the strings of a flow's tasks; collects what is wrong with them in `problems`."""
+def _refuse_secrets(params: Mapping[str, Json], secrets: SecretTexts) -> None:
+    problems = []
+    for name, value in params.items():
+        if problem := exposure(name, secrets):
+            problems.append(f"params: the name of one {problem}")
+        elif problem := next(filter(None, (exposure(text, secrets) for text in _texts(value))), None):
+            problems.append(f"params: {quoted(name)} {problem}")
+    if problems:
+        raise ParamsError("\n".join(problems))
 
-    def __init__(self, flow: Flow, params: Mapping[str, Json]) -> None:
+
+def _texts(value: Json) -> Iterator[str]:
+    if is_text(value):
+        yield scalar_text(value)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield name
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+
+
+class Expander:
+    """Expands the strings of a flow's tasks; collects what is wrong with them in `problems`.
+
+    Args:
+        secrets: What none of them may hold.
+    """
+
+    def __init__(self, flow: Flow, params: Mapping[str, Json], secrets: SecretTexts = ()) -> None:
         self.problems: list[Found] = []
+        self._secrets = secrets
         self._flow = flow
         self._params = params
         self._plain_flow_env: dict[str, str] | None = None
@@ -106,7 +137,7 @@ class Expander:
         items = self._options(task, at) if isinstance(task.args, Mapping) else self._arguments(task, at)
         result = []
         for path, argument in items:
-            self._check_size(argument, path)
+            self._check(argument, path)
             result.append(argument)
         return tuple(result)
 
@@ -123,12 +154,14 @@ class Expander:
     def cwd(self, task: Task, at: Path) -> str | None:
         """Return a task's working directory, as the flow names it."""
         if task.cwd is None or "{{" not in task.cwd:
+            self.check_text(task.cwd or "", at)
             return task.cwd
         before = len(self.problems)
         value = self._value(task.cwd, at, task.id)
         if len(self.problems) > before:
             return None
         if is_text(value) and value != "":
+            self.check_text(scalar_text(value), at)
             return scalar_text(value)
         self.problems.append(Found(at, f"must become the path of a directory, not {describe(value)}"))
         return None
@@ -179,7 +212,7 @@ class Expander:
             self.problems.append(Found(at, f"a variable is a string, a number or a boolean, not {describe(expanded)}"))
             return ""
         text = scalar_text(expanded)
-        self._check_size(f"{name}={text}", at)
+        self._check(f"{name}={text}", at)
         return text
 
     def _value(self, value: Json, at: Path, task_id: str) -> Json:
@@ -192,7 +225,15 @@ class Expander:
             self.problems.append(Found(at, str(error)))
             return ""
 
-    def _check_size(self, text: str, at: Path) -> None:
+    def check_text(self, text: str, at: Path) -> None:
+        """Note if the text holds a secret."""
+        if self._secrets and (problem := exposure(text, self._secrets)):
+            while any(isinstance(part, str) and exposure(part, self._secrets) for part in at):
+                at = at[:-1]  # or the message would show it
+            self.problems.append(Found(at, problem))
+
+    def _check(self, text: str, at: Path) -> None:
+        self.check_text(text, at)
         if len(text) * 4 >= MAX_ARGUMENT_BYTES and len(text.encode()) + 1 > MAX_ARGUMENT_BYTES:
             self.problems.append(
                 Found(

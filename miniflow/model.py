@@ -60,6 +60,8 @@ class Task:
     depends_on: Sequence[str] = ()
     args: Args = ()
     env: Mapping[str, Scalar] = field(default_factory=dict, repr=False)  # may hold secrets, and people paste reprs
+    secret_env: Sequence[str] = ()
+    """Names of variables of the caller's that it needs, and whose values are recorded nowhere."""
     cwd: str | None = None
     """Relative to where MiniFlow was called."""
     python: str | None = None
@@ -79,6 +81,8 @@ class Flow:
     version: str = ""
     params: Mapping[str, Param] = field(default_factory=dict)
     env: Mapping[str, Scalar] = field(default_factory=dict, repr=False)
+    secret_env: Sequence[str] = ()
+    """The same for every task."""
     python: str | None = None
     source: Source | None = field(default=None, repr=False, compare=False)
 

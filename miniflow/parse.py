@@ -31,6 +31,7 @@ from miniflow.model import (
 )
 from miniflow.placeholders import placeholder_problems
 from miniflow.suggest import did_you_mean, quoted
+from miniflow.variables import secret_env_problems, variable_name_problem
 
 ScriptCheck = Callable[[str], str | None]
 """Says what is wrong with a script (`"no such file ..."`), or None."""
@@ -42,9 +43,10 @@ TASK_VARIABLES = (
 
 MAX_RETRIES = 1000
 
-_FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "python", "tasks")
+_FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "secret_env", "python", "tasks")
 _TASK_FIELDS = (
-    "id", "script", "description", "depends_on", "args", "env", "cwd", "python", "retries", "timeout", "trigger_rule",
+    "id", "script", "description", "depends_on", "args", "env", "secret_env", "cwd", "python", "retries", "timeout",
+    "trigger_rule",
 )  # fmt: skip
 _PARAM_FIELDS = ("type", "default", "description", "required")
 _RETRIES_FIELDS = ("max", "delay", "backoff", "max_delay", "on_exit_codes")
@@ -120,6 +122,8 @@ class _Reader:
         self._check_script = check_script
         self._script_problems: dict[str, str | None] = {}
         self._declared: Collection[str] | None = None  # names of declared parameters; None: any are accepted
+        self._flow_env: Collection[str] = ()
+        self._flow_secrets: Collection[str] = ()
 
     def _problem(self, path: Path, message: str, *, at_key: bool = False) -> None:
         self.problems.append(Found(path, message, at_key))
@@ -136,7 +140,8 @@ class _Reader:
         if name.lower().endswith(".sh"):
             self._problem(("name",), f'{quoted(name)} ends with ".sh", like the script that is written beside its runs')
         params = self._params(data.get("params", {}))
-        env = self._env(data.get("env", {}), ("env",))
+        env = self._flow_env = self._env(data.get("env", {}), ("env",))
+        secret_env = self._flow_secrets = self._secret_env(data, (), {"the flow": env})
         tasks = self._tasks(data)
         return Flow(
             name=name,
@@ -145,6 +150,7 @@ class _Reader:
             version=self._text(data, "version", ()),
             params=params,
             env=env,
+            secret_env=secret_env,
             python=self._python(data, ()),
             source=source,
         )
@@ -179,6 +185,10 @@ class _Reader:
         python = self._python(data, at)
         if python is not None and script and not script.endswith(".py"):
             self._problem((*at, "python"), f"has no meaning for {quoted(script)}: only a .py script is run by an interpreter")
+        env = self._env(data["env"], (*at, "env")) if "env" in data else {}
+        for name in self._flow_secrets:
+            if name in env:
+                self._problem((*at, "env", name), f"{name} is a secret of the flow, which this would override", at_key=True)
         rule = data.get("trigger_rule", "all_success")
         if rule not in TRIGGER_RULES:
             hint = did_you_mean(rule, TRIGGER_RULES) if isinstance(rule, str) else ""
@@ -190,7 +200,8 @@ class _Reader:
             description=self._text(data, "description", at) if "description" in data else "",
             depends_on=self._depends_on(data["depends_on"], at) if "depends_on" in data else (),
             args=self._args(data["args"], (*at, "args")) if "args" in data else (),
-            env=self._env(data["env"], (*at, "env")) if "env" in data else {},
+            env=env,
+            secret_env=self._secret_env(data, at, {"the flow": self._flow_env, "the task": env}),
             cwd=self._cwd(data["cwd"], (*at, "cwd")) if "cwd" in data else None,
             python=python,
             retries=self._retries(data["retries"], (*at, "retries")) if "retries" in data else Retries(),
@@ -273,12 +284,8 @@ class _Reader:
             return {}
         for name, item in value.items():
             path = (*at, name)
-            if not (name.isascii() and name.isidentifier()):
-                self._problem(
-                    path,
-                    f"{quoted(name)} is no name of a variable: letters, digits and _ alone, the first no digit",
-                    at_key=True,
-                )
+            if problem := variable_name_problem(name):
+                self._problem(path, problem, at_key=True)
             elif name in TASK_VARIABLES:
                 self._problem(path, f"{name} is set by MiniFlow for every task", at_key=True)
             if isinstance(item, str):
@@ -286,6 +293,14 @@ class _Reader:
             elif item is None or isinstance(item, (list, dict)):
                 self._problem(path, f"a variable is a string, a number or a boolean, not {describe(item)}")
         return value
+
+    def _secret_env(self, data: dict[str, Any], at: Path, envs: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+        if "secret_env" not in data:
+            return ()
+        value = data["secret_env"]
+        problems = list(secret_env_problems(value, (*at, "secret_env"), envs))
+        self.problems += problems
+        return () if problems else (value,) if isinstance(value, str) else tuple(value)
 
     def _cwd(self, value: Any, at: Path) -> str | None:
         if not isinstance(value, str) or not value:

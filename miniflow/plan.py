@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import os.path
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from miniflow.errors import FlowError, ParamsError
 from miniflow.expand import MAX_ARGUMENT_BYTES, Expander, resolve_params
 from miniflow.graph import topological_order
-from miniflow.jsontext import located
+from miniflow.jsontext import Path, located
 from miniflow.model import Flow, Json, Retries, TriggerRule
+from miniflow.variables import secret_texts
 
 DEFAULT_GRACE_S = 5.0
 """Between asking a process to end and killing it."""
@@ -54,6 +55,8 @@ class PlannedTask:
     """How long to wait before each retry; as many as there are retries."""
     retry_on: tuple[int, ...]
     """Exit statuses worth a retry; empty: all but 0."""
+    secret_env: tuple[str, ...] = ()
+    """The variables of its caller's that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +70,25 @@ class Plan:
     params: Mapping[str, Json] = field(repr=False)
     tasks: Sequence[PlannedTask]
     keep_going: bool = False
+    secret_env: tuple[str, ...] = ()
+    """The variables whose values are masked in what the tasks print: all secrets of the flow."""
 
     @property
     def params_json(self) -> str:
         """The parameters as tasks get them in `MINIFLOW_PARAMS`."""
         return json.dumps(self.params, ensure_ascii=False, separators=(",", ":"))
+
+    def secrets(self) -> dict[str, str]:
+        """Return which tasks need each secret, in words."""
+        wanted = {}
+        for name in self.secret_env:
+            needing = [task.id for task in self.tasks if name in task.secret_env]
+            more = f" and {len(needing) - 3} more" if len(needing) > 3 else ""
+            if len(needing) == len(self.tasks):
+                wanted[name] = "for every task"
+            elif needing:
+                wanted[name] = f"for {', '.join(needing[:3])}{more}"
+        return wanted
 
     def order(self) -> list[int]:
         """Return the tasks' indices in the script's order: the earlier in the file first, each after its upstream."""
@@ -107,6 +124,7 @@ class Plan:
             "work_dir": self.place.work_dir,
             "keep_going": self.keep_going,
             "params": self.params,
+            **({"secret_env": self.secret_env} if self.secret_env else {}),
             "tasks": [
                 {
                     "id": task.id,
@@ -118,21 +136,38 @@ class Plan:
                     "timeout_s": task.timeout_s,
                     "retry_delays_s": task.retry_delays_s,
                     "retry_on": task.retry_on,
+                    **({"secret_env": task.secret_env} if task.secret_env else {}),
                 }
                 for task in self.tasks
             ],
         }
 
 
-def make_plan(flow: Flow, params: Mapping[str, Any] | None, place: Place, *, keep_going: bool = False) -> Plan:
+def make_plan(
+    flow: Flow,
+    params: Mapping[str, Any] | None,
+    place: Place,
+    *,
+    keep_going: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> Plan:
     """Resolve a flow that `parse` has checked.
 
+    Args:
+        environ: Where the values of the flow's secrets are, if they are known: none of them may stand in the plan.
+
     Raises:
-        ParamsError: The parameters do not fit what the flow declares.
-        FlowError: A placeholder names nothing, or an argument or variable is larger than the kernel takes.
+        ParamsError: The parameters do not fit what the flow declares, or hold a secret.
+        FlowError: A placeholder names nothing, an argument or variable is larger than the kernel takes, or a secret stands
+            in the flow.
     """
-    values = resolve_params(flow, params)
-    expander = Expander(flow, values)
+    secret_env = tuple(dict.fromkeys([*flow.secret_env, *(name for task in flow.tasks for name in task.secret_env)]))
+    secrets = secret_texts(secret_env, environ or {})
+    values = resolve_params(flow, params, secrets)
+    expander = Expander(flow, values, secrets)
+    if secrets:
+        for path, text in _texts(flow):
+            expander.check_text(text, path)
     index_of = {task.id: index for index, task in enumerate(flow.tasks)}
     delays: dict[Retries, tuple[float, ...]] = {}
     tasks = []
@@ -153,16 +188,26 @@ def make_plan(flow: Flow, params: Mapping[str, Any] | None, place: Place, *, kee
                 timeout_s=task.timeout,
                 retry_delays_s=delays[task.retries],
                 retry_on=task.retries.on_exit_codes,
+                secret_env=tuple(dict.fromkeys([*flow.secret_env, *task.secret_env])) if secret_env else (),
             )
         )
     if expander.problems:
         source = flow.source
         raise FlowError(located(expander.problems, source.text if source else None, source.file if source else None))
-    plan = Plan(flow.name, flow.description, flow.version, place, values, tuple(tasks), keep_going)
+    plan = Plan(flow.name, flow.description, flow.version, place, values, tuple(tasks), keep_going, secret_env)
     size = len(f"MINIFLOW_PARAMS={plan.params_json}".encode()) + 1
     if size > MAX_ARGUMENT_BYTES:
         raise ParamsError(f"params: {size} bytes as JSON; the kernel takes less than {MAX_ARGUMENT_BYTES} in one variable")
     return plan
+
+
+def _texts(flow: Flow) -> Iterator[tuple[Path, str]]:
+    """Yield what comes into the plan as it stands in the flow, and where it stands."""
+    for field_name in ("name", "description", "version", "python"):
+        yield (field_name,), getattr(flow, field_name) or ""
+    for index, task in enumerate(flow.tasks):
+        for field_name in ("id", "description", "script", "python"):
+            yield ("tasks", index, field_name), getattr(task, field_name) or ""
 
 
 def retry_delays(policy: Retries) -> tuple[float, ...]:

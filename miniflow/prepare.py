@@ -16,6 +16,7 @@ from miniflow.files import write_atomically
 from miniflow.model import Flow
 from miniflow.parse import flow_from_mapping
 from miniflow.plan import Place, Plan, make_plan
+from miniflow.variables import missing_secrets
 
 PathLike: TypeAlias = str | os.PathLike[str]
 FlowLike: TypeAlias = str | os.PathLike[str] | Flow | Mapping[str, Any]
@@ -81,7 +82,17 @@ def plan_flow(
         work_dir=_absolute(".", "the current directory"),
         python=_checked(python or default_python(os.environ), "the interpreter"),
     )
-    return make_plan(loaded, params, place, keep_going=keep_going)
+    return make_plan(loaded, params, place, keep_going=keep_going, environ=os.environ)
+
+
+def require_secrets(plan: Plan, environ: Mapping[str, str]) -> None:
+    """Check that the secrets of a plan are there.
+
+    Raises:
+        UsageError: One is not set, or empty; every such one is named.
+    """
+    if problem := missing_secrets(plan.secrets(), environ):
+        raise UsageError(problem)
 
 
 def write_script(plan: Plan) -> Path:

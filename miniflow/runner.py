@@ -9,6 +9,7 @@ cancellation go on.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -50,6 +51,7 @@ from miniflow.events import (
 )
 from miniflow.executors import Attempt, Executor
 from miniflow.lines import LineSplitter
+from miniflow.masking import Masker, masked_texts
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.scheduler import Scheduler
 from miniflow.sinks import Item, Sink
@@ -129,6 +131,10 @@ class _Run:
         """Tasks whose attempt is a coroutine that has not begun."""
         self._sinks = list(setup.sinks)
         self._began_at = time.monotonic()
+        self.masked_texts = [
+            text for name in plan.secret_env for text in masked_texts(os.fsencode(setup.environ.get(name, "")))
+        ]
+        """What may come out nowhere."""
         self._first_start: dict[int, float] = {}
         self._lost_output: set[str] = set()
         """Tasks whose output has not been recorded whole: they have not succeeded."""
@@ -242,9 +248,16 @@ class _Run:
         exit_status = {"succeeded": 0, "failed": 1, "cancelled": self._setup.exit_status_if_cancelled()}[state]
         error = None
         if self._error is not None:
-            state, exit_status, error = "failed", 2, str(self._error) or type(self._error).__name__
+            state, exit_status, error = "failed", 2, self._masked(str(self._error)) or type(self._error).__name__
         duration_s = round(time.monotonic() - self._began_at, 6)
         self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error))
+
+    def _masked(self, text: str) -> str:
+        """Return the words of somebody else, who may have a secret in them."""
+        if not self.masked_texts:
+            return text
+        masker = Masker(self.masked_texts)
+        return os.fsdecode(masker.feed(text.encode("utf-8", "surrogateescape")) + masker.end())
 
     def _finish(self, task: int, attempt: int, state: EndState, outcome: Outcome) -> None:
         self._counts[state] += 1
@@ -258,7 +271,7 @@ class _Run:
                 outcome.exit_status,
                 outcome.reason,
                 outcome.signal,
-                outcome.error,
+                outcome.error and self._masked(outcome.error),
                 duration_s,
                 attempt,
             )
@@ -328,6 +341,7 @@ class _Observer:
         self._task = task
         self._attempt = attempt
         self._splitters: dict[Stream, LineSplitter] = {}
+        self._maskers: dict[Stream, Masker] = {}
 
     def started(self, pid: int, start_time: int | None = None) -> None:
         run, planned = self._run, self._run._plan.tasks[self._task]
@@ -337,6 +351,10 @@ class _Observer:
         splitter = self._splitters.get(stream)
         if splitter is None:
             splitter = self._splitters[stream] = LineSplitter()
+            if self._run.masked_texts:
+                self._maskers[stream] = Masker(self._run.masked_texts)
+        if self._maskers:
+            data = self._maskers[stream].feed(data)
         for lines, partial in splitter.feed(data):
             self._emit(stream, lines, partial)
 
@@ -347,7 +365,8 @@ class _Observer:
     def ended(self, outcome: Outcome) -> None:
         self.outcome = outcome
         for stream, splitter in self._splitters.items():
-            for lines, partial in splitter.end():
+            held = self._maskers[stream].end() if self._maskers else b""
+            for lines, partial in (*splitter.feed(held), *splitter.end()):
                 self._emit(stream, lines, partial)
 
     def _emit(self, stream: Stream, lines: tuple[str, ...], partial: bool) -> None:

@@ -31,6 +31,7 @@ from miniflow.prepare import (
     PlanOptions,
     check_parallel,
     plan_flow,
+    require_secrets,
 )
 from miniflow.rundir import RunDir, create_run_dir
 from miniflow.runner import RunSetup, run_plan, unwrapped
@@ -276,6 +277,7 @@ async def _prepare(
 
     def prepare() -> _Prepared:
         plan = plan_flow(flow, **options)
+        require_secrets(plan, os.environ)
         run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
         write_atomically(run_dir.plan, json.dumps(plan.to_json(), ensure_ascii=False, indent=1).encode() + b"\n")
         write_atomically(run_dir.script, render_script(plan).encode(), mode=0o700)

@@ -17,7 +17,8 @@ PACKAGE = Path(miniflow.__file__).parent
 LAYERS = """
     errors
     suggest model
-    durations graph jsontext kinds placeholders
+    durations graph jsontext kinds masking placeholders
+    variables
     check parse dump expand
     plan
     bash
@@ -41,6 +42,8 @@ ALLOWED = {
     "model": set(),
     "graph": set(),
     "durations": set(),
+    "masking": set(),
+    "variables": {"jsontext", "kinds", "masking", "suggest"},
     "events": {"durations"},
     "lines": set(),
     "actions": {"events"},
@@ -57,7 +60,7 @@ ALLOWED = {
     "feed": {"events", "sinks"},
     "sinks.json_lines": {"events", "sinks"},
     "sinks.run_directory": {"events", "files", "rundir", "sinks", "sinks.json_lines"},
-    "runner": {"actions", "errors", "events", "executors", "lines", "plan", "scheduler", "sinks"},
+    "runner": {"actions", "errors", "events", "executors", "lines", "masking", "plan", "scheduler", "sinks"},
     "signals": set(),
 }
 

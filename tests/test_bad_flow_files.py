@@ -45,6 +45,8 @@ def task_messages(space: Space, *scripts: str) -> list[str]:
 
 # --- fields of the flow: the fragment stands on line 2, between a good name and good tasks ------------------------
 
+ALL_FIELDS = "$schema, name, description, version, params, env, secret_env, python, tasks"
+
 FLOW_FIELDS = [
     ('"description": 1', ["2:16: description: must be a string, not the number 1"]),
     ('"version": 1.0', ["2:12: version: must be a string, not the number 1.0"]),
@@ -52,31 +54,21 @@ FLOW_FIELDS = [
     ('"verison": "1"', ['2:1: verison: unknown field "verison"; did you mean "version"?']),
     (
         '"zzz": 1',
-        [('2:1: zzz: unknown field "zzz"; a flow has $schema, name, description, version, params, env, python, tasks')],
+        [f'2:1: zzz: unknown field "zzz"; a flow has {ALL_FIELDS}'],
     ),
     (
         '"__proto__": {}',
-        [
-            (
-                '2:1: __proto__: unknown field "__proto__"; a flow has $schema, name, description,'
-                " version, params, env, python, tasks"
-            )
-        ],
+        [f'2:1: __proto__: unknown field "__proto__"; a flow has {ALL_FIELDS}'],
     ),
     ('"Name": "x"', ['2:1: Name: unknown field "Name"; did you mean "name"?']),
-    ('"": 1', [('2:1: [""]: unknown field ""; a flow has $schema, name, description, version, params, env, python, tasks')]),
+    ('"": 1', [f'2:1: [""]: unknown field ""; a flow has {ALL_FIELDS}']),
     (
         '"tâche": 1',
-        [('2:1: ["tâche"]: unknown field "tâche"; a flow has $schema, name, description, version, params, env, python, tasks')],
+        [f'2:1: ["tâche"]: unknown field "tâche"; a flow has {ALL_FIELDS}'],
     ),
     (
         '"a\\nb\\u2028": 1',
-        [
-            (
-                '2:1: ["a\\nb\\u2028"]: unknown field "a\\nb\\u2028"; a flow has $schema, name, description,'
-                " version, params, env, python, tasks"
-            )
-        ],
+        [f'2:1: ["a\\nb\\u2028"]: unknown field "a\\nb\\u2028"; a flow has {ALL_FIELDS}'],
     ),
     ('"name": "y"', ['2:1: name: the key "name" stands twice in one object']),
     ('"python": ""', ['2:11: python: must be the path or the name of an interpreter, not the string ""']),

@@ -39,10 +39,13 @@ OPTIONS = st.dictionaries(
     max_size=3,
 )
 ENVS = st.dictionaries(
-    st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True).filter(lambda name: name not in TASK_VARIABLES),
+    st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True).filter(
+        lambda name: name not in (*TASK_VARIABLES, "API_TOKEN", "_s", "K2")
+    ),
     ARGUMENTS,
     max_size=2,
 )
+SECRETS = st.lists(st.sampled_from(["API_TOKEN", "_s", "K2"]), max_size=2, unique=True).map(tuple)
 SECONDS = st.integers(0, 366 * 86400) | st.integers(0, 10**6).map(lambda ms: ms / 1000)
 PYTHONS = st.none() | TEXTS.filter(lambda text: bool(text) and not text.startswith("-"))
 RETRIES = st.builds(
@@ -79,6 +82,7 @@ def flows(draw: st.DrawFn) -> Flow:
                 depends_on=tuple(draw(st.lists(st.sampled_from(ids[:number]), unique=True))) if number else (),
                 args=draw(st.lists(ARGUMENTS, max_size=3).map(tuple) | OPTIONS.map(lambda options: options or ())),
                 env=draw(ENVS),
+                secret_env=draw(SECRETS),
                 cwd=draw(st.none() | VALUE_TEXTS.filter(bool)),
                 python=draw(PYTHONS) if script.endswith(".py") else None,
                 retries=draw(RETRIES),
@@ -94,6 +98,7 @@ def flows(draw: st.DrawFn) -> Flow:
         version=draw(TEXTS),
         params={"p": Param("string", "x"), **declared} if declared else {},
         env=draw(ENVS),
+        secret_env=draw(SECRETS),
         python=draw(PYTHONS),
     )
 
@@ -197,13 +202,13 @@ def test_equal_flows_are_equal_wherever_they_come_from() -> None:
 
 
 def test_repr_hides_env() -> None:
-    task = {"id": "a", "script": "a.py", "env": {"TOKEN": "secret-of-task"}}
-    flow = flow_from_mapping({"name": "x", "env": {"TOKEN": "secret-of-flow"}, "tasks": [task]})
-    assert "secret" not in repr(flow)
+    task = {"id": "a", "script": "a.py", "env": {"TOKEN": "hunter2-of-task"}}
+    flow = flow_from_mapping({"name": "x", "env": {"TOKEN": "hunter2-of-flow"}, "tasks": [task]})
+    assert "hunter2" not in repr(flow)
 
 
 def test_repr_hides_the_text_that_a_flow_was_read_from() -> None:
-    text = '{"name": "x", "env": {"TOKEN": "secret"}, "tasks": [{"id": "a", "script": "a.py"}]}'
+    text = '{"name": "x", "env": {"TOKEN": "hunter2"}, "tasks": [{"id": "a", "script": "a.py"}]}'
     flow = parse_flow(text, "x.json")
-    assert "secret" not in repr(flow)
-    assert "secret" not in repr(flow.source)
+    assert "hunter2" not in repr(flow)
+    assert "hunter2" not in repr(flow.source)
