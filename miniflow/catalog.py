@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from miniflow.suggest import did_you_mean, quoted
 
 MAX_FLOW_BYTES = 1024 * 1024 * 1024
 MAX_SUGGESTED_SCRIPTS = 10_000
+# Why a file cannot be looked at if there is none; whatever else it is, the file may be there.
+NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 def flow_files(flows_dir: Path) -> list[Path]:
@@ -101,7 +104,7 @@ def script_check(tasks_dir: Path) -> ScriptCheck:
                 return f"{quoted(script)} is a link to outside the tasks directory"
             mode = os.stat(path).st_mode
         except (OSError, ValueError) as error:
-            if isinstance(error, PermissionError):
+            if isinstance(error, OSError) and error.errno not in NOT_THERE:
                 return f"{quoted(script)} cannot be read: {_reason(error)}"
             hint = did_you_mean(script, scripts()) if next(hints, None) is not None else ""
             return f"no script {quoted(script)} in {shown(tasks_dir)}{hint}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -244,9 +245,10 @@ def run(
     if dry_run:
         from miniflow.signals import deferred
 
-        plan = plan_flow(flow, **options)
-        with deferred():
-            path = write_script(plan)
+        with system_errors():
+            plan = plan_flow(flow, **options)
+            with deferred():
+                path = write_script(plan)
         relative = os.path.relpath(path)
         # One that begins with a dash would be an option of whoever is given it.
         click.echo(path if relative.startswith("..") else f"./{relative}" if relative.startswith("-") else relative)
@@ -255,7 +257,18 @@ def run(
 
     use_json = log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
     level = cast("Level", obj["level"])
-    sys.exit(run_in_foreground(flow, use_json=use_json, level=level, parallel=limit, **options))
+    with system_errors():
+        status = run_in_foreground(flow, use_json=use_json, level=level, parallel=limit, **options)
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def system_errors() -> Iterator[None]:
+    """Report what the operating system refuses where nothing but standard output seems to be written, as what it is."""
+    try:
+        yield
+    except OSError as error:
+        raise MiniFlowError(f"the operating system refuses what a run needs: {error}") from error
 
 
 def read_parallel(text: str) -> int:

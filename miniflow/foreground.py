@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Unpack
 
 import anyio
@@ -17,6 +18,8 @@ from miniflow.sinks.console import ConsoleRenderer, harmless
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Output
 
+NEEDED_DESCRIPTORS = 16
+
 
 def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unpack[RunOptions]) -> int:
     """Run a flow and show it; return the exit status, unless a signal stopped it: then end by that signal.
@@ -24,6 +27,7 @@ def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unp
     Raises:
         MiniFlowError: As `run_flow`.
     """
+    _check_descriptors()
     foreground = _Foreground(use_json, level)
     try:
         anyio.run(lambda: foreground.go(flow, options))
@@ -34,6 +38,23 @@ def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unp
     assert foreground.result is not None
     foreground.check_output()
     return foreground.result.exit_status or 0
+
+
+def _check_descriptors() -> None:
+    """See that there is room for an event loop, one task and the record: without, asyncio fails with a traceback of its own.
+
+    Raises:
+        OutputError: There is none.
+    """
+    held: list[int] = []
+    try:
+        while len(held) < NEEDED_DESCRIPTORS:
+            held.append(os.dup(2))
+    except OSError as error:
+        raise OutputError(f"a run needs {NEEDED_DESCRIPTORS} descriptors: {error.strerror}; raise `ulimit -n`") from None
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 class _Foreground:

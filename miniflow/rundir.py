@@ -60,7 +60,11 @@ class RunDir:
         link = self.path.with_name(f".latest-{self.run_id}")
         with writing(latest):
             link.symlink_to(self.run_id)
-            link.replace(latest)
+            try:
+                link.replace(latest)
+            except OSError:
+                link.unlink()
+                raise
 
 
 def create_run_dir(output_dir: Path, flow: str) -> RunDir:

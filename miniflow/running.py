@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from miniflow.bash import render_script
-from miniflow.errors import UsageError
+from miniflow.errors import OutputError, UsageError
 from miniflow.events import Event, RunResult
 from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
@@ -285,4 +285,9 @@ async def _prepare(
         return _Prepared(plan, run_dir, RunDirectorySink(run_dir), LocalExecutor(), sinks, parallel, grace)
 
     # Reading and planning a large flow takes longer than an event loop should be kept.
-    return await anyio.to_thread.run_sync(prepare)
+    try:
+        return await anyio.to_thread.run_sync(prepare)
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        raise OutputError("cannot start a thread; raise `ulimit -u`, or the container's limit") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from miniflow import __version__
+from miniflow import FlowError, __version__, load_flow
 from tests.conftest import Space, events, only
 
 HELLO = {"name": "hello", "tasks": [{"id": "greet", "script": "hello.py", "args": ["a b"]}]}
@@ -533,3 +534,27 @@ def test_a_signal_stops_the_run_and_the_command_ends_by_it(space: Space, number:
         ("run.finished", "cancelled", 128 + number),
     ]
     assert json.loads((run_dir / "run.json").read_text())["exit_status"] == 128 + number
+
+
+@pytest.mark.parametrize("limit", range(5, 24, 3))
+def test_too_few_descriptors_are_an_error_without_a_traceback(hello: Space, limit: int) -> None:
+    command = f"ulimit -n {limit}; exec {sys.executable} -m miniflow -o {hello.output_dir} run hello"
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=hello.path, env=hello.environ(), capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        assert result.returncode == 2
+        assert result.stderr == "error: a run needs 16 descriptors: Too many open files; raise `ulimit -n`\n"
+
+
+def test_a_script_that_cannot_be_looked_at_is_not_called_missing(hello: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def refuse(path: str, **options: object) -> os.stat_result:
+        if str(path).endswith("hello.py"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(FlowError, match=r'"hello.py" cannot be read: Input/output error'):
+        load_flow("hello", flows_dir=hello.flows_dir, tasks_dir=hello.tasks_dir)

@@ -79,7 +79,8 @@ class RunDirectorySink:
         """Close all files; the record stays readable."""
         for task_id in list(self._logs):
             self._close_log(task_id)
-        self._journal.close()
+        with writing(self._run_dir.journal):
+            self._journal.close()
 
     def _write_log(self, task_id: str, rendered: bytes) -> None:
         path = self._run_dir.log(task_id)
@@ -93,7 +94,8 @@ class RunDirectorySink:
         self._unwritten.pop(task_id, None)
         log = self._logs.pop(task_id, None)
         if log is not None:
-            log.close()
+            with writing(self._run_dir.log(task_id)):
+                log.close()  # where a network's file system says that it is full
 
 
 class _Lines:
@@ -115,6 +117,6 @@ class _Lines:
         self._is_torn = False
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
