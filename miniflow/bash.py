@@ -4,6 +4,7 @@
     opening.sh    the same in all scripts: undoes what the caller's environment would change about the language
     settings      the plan's directories, interpreters and parameters
     flow()        the tasks
+    masking.sh    if the flow has secrets: how they are kept out of the logs, by the same Python as in the scheduler
     machinery.sh  the same in all scripts: the functions that `flow` is made of
 
 Nothing of the plan is ever interpreted by the shell: every word is quoted here, and `machinery.sh` only passes words on.
@@ -52,7 +53,7 @@ def render_script(plan: Plan) -> str:
         if in_groups and place % _TASKS_IN_A_GROUP == 0:
             lines += ["  }", "  {"] if place else ["  {  # so many at a time, as bash can take only so many in one go"]
         lines += _task(plan, plan.tasks[index], pythons)
-    lines += [*(["  }"] if in_groups else []), "}", "", _part("machinery.sh")]
+    lines += [*(["  }"] if in_groups else []), "}", "", *_masking(plan), _part("machinery.sh")]
     return "\n".join(lines)
 
 
@@ -114,6 +115,7 @@ def _header(plan: Plan) -> list[str]:
         *_comment(f"MINIFLOW_PYTHON      runs the .py scripts (*)  {place.python}, or python3 if that is not there", "#   "),
         f"#   MINIFLOW_KEEP_GOING  1: after a failure, go on with what does not depend on it   {int(plan.keep_going)}",
         "#   MINIFLOW_GRACE       seconds between SIGTERM and SIGKILL                         5",
+        *_comment(_secrets_comment(plan), "#   "),
         "#   (*) but for the tasks that name an interpreter of their own",
         "#",
         "# It exits with 0 if every task that ran has succeeded, 1 if one failed, 2 if it cannot run at all, and after SIGINT,",
@@ -122,6 +124,24 @@ def _header(plan: Plan) -> list[str]:
         "# What stands in quotes here is data, whatever it looks like:",
         f"# shellcheck disable={','.join(_SHELLCHECK_EXCEPTIONS)}",
         "",
+    ]
+
+
+def _secrets(plan: Plan) -> list[str]:
+    return [f"{name} ({who})" if who else name for name, who in plan.secrets().items()]
+
+
+def _secrets_comment(plan: Plan) -> str:
+    return f"Secrets, which have to be set, and are masked in the logs: {', '.join(_secrets(plan))}" if plan.secret_env else ""
+
+
+def _masking(plan: Plan) -> list[str]:
+    if not plan.secret_env:
+        return []
+    return [
+        "# What masks secrets, in Python; its use comes below.",
+        "mf_masking='" + _part("masking.py").replace("'", "'\\''") + "'",
+        _part("masking.sh"),
     ]
 
 
@@ -137,6 +157,7 @@ def _settings(plan: Plan, pythons: dict[str, str]) -> list[str]:
         f"mf_keep_going={int(plan.keep_going)}",
         f"mf_params={quote(plan.params_json)}",
         f"mf_param_names={quote(names)}",
+        *([f"mf_secrets=({' '.join(map(quote, _secrets(plan)))})"] if plan.secret_env else []),
         *(f"{variable}={quote(path)}" for path, variable in pythons.items()),
         "",
     ]

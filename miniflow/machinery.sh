@@ -137,6 +137,7 @@ mf_run_once() {
     return
   fi
   : >>"$mf_log" || mf_die "cannot write $mf_log"
+  if [[ ${mf_secrets+x} ]]; then mf_start_masking; else exec {mf_output}>>"$mf_log"; fi
   (
     { set +x; } 2>/dev/null  # `bash -x` is about this script, and this is the task's log
     trap - INT QUIT PIPE  # what bash, or this script, has set for itself
@@ -146,8 +147,9 @@ mf_run_once() {
     export MINIFLOW_FLOW="$mf_flow" MINIFLOW_RUN_ID="$mf_run_id" MINIFLOW_TASK_ID="$mf_task" MINIFLOW_ATTEMPT="$mf_attempt" \
       MINIFLOW_PARAMS="$mf_params" MINIFLOW_RUN_DIR="$mf_run_dir" PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
     exec "${mf_session[@]}" "${mf_command[@]}"
-  ) </dev/null >>"$mf_log" 2>&1 &
+  ) </dev/null >&"$mf_output" 2>&1 &
   mf_pid=$!
+  exec {mf_output}>&-
   if [[ $mf_stop ]]; then mf_end_group; fi
   mf_json "${@:mf_first}"
   mf_event info task.started "$mf_task started$mf_nth" \
@@ -160,6 +162,7 @@ mf_run_once() {
   mf_wait "$mf_pid"
   mf_status=$?
   mf_ended=1
+  if [[ ${mf_secrets+x} ]]; then mf_tell_masking; fi
   # Whoever has begun to end the task goes on until all of its group are gone. They have what is left of the grace period.
   if [[ $mf_watchdog && ! -e $mf_run_dir/.timed_out ]]; then kill -KILL "$mf_watchdog"; fi
   for mf_helper in $mf_watchdog $mf_terminator; do mf_wait "$mf_helper"; done
@@ -173,6 +176,7 @@ mf_run_once() {
     kill -KILL -- "-$mf_pid"
   fi
   mf_pid=''
+  if [[ ${mf_secrets+x} ]]; then mf_end_masking; fi
   mf_reason='exit'
   if [[ -e $mf_run_dir/.timed_out ]]; then
     rm -f -- "$mf_run_dir/.timed_out"
@@ -462,6 +466,7 @@ signal.pthread_sigmask(signal.SIG_SETMASK, [])
 os.execvp(sys.argv[1], sys.argv[1:])')
   fi
   if ((${#mf_caller[@]} > 0)); then mf_session+=(env "${mf_caller[@]}"); fi
+  if [[ ${mf_secrets+x} ]]; then mf_require_secrets; fi
   base=$output/$mf_flow
   mkdir -p -- "$base" || mf_die "cannot make $base"
   while :; do

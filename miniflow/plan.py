@@ -79,15 +79,15 @@ class Plan:
         return json.dumps(self.params, ensure_ascii=False, separators=(",", ":"))
 
     def secrets(self) -> dict[str, str]:
-        """Return which tasks need each secret, in words."""
+        """Return which tasks need each secret, in words; none of those here needs one that has no words."""
         wanted = {}
         for name in self.secret_env:
             needing = [task.id for task in self.tasks if name in task.secret_env]
             more = f" and {len(needing) - 3} more" if len(needing) > 3 else ""
             if len(needing) == len(self.tasks):
                 wanted[name] = "for every task"
-            elif needing:
-                wanted[name] = f"for {', '.join(needing[:3])}{more}"
+            else:
+                wanted[name] = f"for {', '.join(needing[:3])}{more}" if needing else ""
         return wanted
 
     def order(self) -> list[int]:

@@ -73,10 +73,10 @@ def missing_secrets(wanted: Mapping[str, str], environ: Mapping[str, str]) -> st
     """Return what is wrong if a secret has no value.
 
     Args:
-        wanted: Names of secrets, and who needs each.
+        wanted: Names of secrets, and who needs each; nothing of one that nobody needs.
         environ: The caller's environment.
     """
-    missing = [f"{name} ({who})" for name, who in wanted.items() if not environ.get(name)]
+    missing = [f"{name} ({who})" for name, who in wanted.items() if who and not environ.get(name)]
     return f"{NO_VALUE} {', '.join(missing)}; {EXPORT_IT}" if missing else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 from miniflow import Flow, FlowError, ParamsError, Task, UsageError, load_flow, plan_flow, run_flow
 from miniflow.parse import flow_from_mapping, parse_flow
 from tests.conftest import Space, events, only
+
+SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 
 TOKEN = "tok\"en\\with$(odd) 'signs'"
 KEY = "-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\nab=\n-----END KEY-----\n"
@@ -193,6 +196,173 @@ def test_no_value_comes_out_anywhere(space: Space, log_format: str) -> None:
         TOKEN[:4],
     ]
     assert [line["message"] for line in only(log, "task.output") if line["stream"] == "stderr"] == ["key: ***"]
+
+
+def test_the_script_masks_as_the_scheduler_does(space: Space) -> None:
+    telling(space)
+    script = space.miniflow("run", "demo", "--dry-run", env=SECRETS).stdout.strip()
+
+    result = space.bash(script, env=SECRETS)
+
+    assert result.returncode == 0, result.stderr
+    assert_no_secret(result.stdout + result.stderr)
+    assert_no_secret(everything(space.output_dir))
+    log = (space.latest("demo") / "logs" / "tell.log").read_text()
+    assert sorted(log.splitlines()) == sorted(["before", "token: ***", "key: ***", "***", "pin: 123", TOKEN[:4]])
+    assert log.startswith("before\ntoken: ***\n")
+    assert sorted(path.name for path in space.latest("demo").iterdir()) == ["events.jsonl", "flow.sh", "logs", "status"]
+
+
+def test_a_traced_script_shows_no_value(space: Space) -> None:
+    telling(space)
+    script = space.miniflow("run", "demo", "--dry-run", env=SECRETS).stdout.strip()
+
+    result = subprocess.run(
+        ["bash", "-x", script], cwd=space.path, env=space.environ(SECRETS), capture_output=True, check=False
+    )
+
+    assert result.returncode == 0
+    assert_no_secret(result.stdout + result.stderr)
+    assert_no_secret(everything(space.output_dir))
+
+
+def test_the_script_says_in_the_same_words_what_is_missing(space: Space) -> None:
+    two_tasks(space)
+    script = space.miniflow("run", "demo", "--dry-run").stdout.strip()
+
+    result = space.bash(script, env={"SIGNING_KEY": "x", "PIN": ""})
+
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", MISSING)
+    assert [path.name for path in space.output_dir.iterdir()] == ["demo.sh"]
+
+
+def test_the_script_names_them_where_it_is_read(space: Space) -> None:
+    two_tasks(space)
+    script = Path(space.path, space.miniflow("run", "demo", "--dry-run").stdout.strip()).read_text()
+    names = "API_TOKEN (for every task), SIGNING_KEY (for tell), PIN (for tell)"
+    assert f"#   Secrets, which have to be set, and are masked in the logs: {names}\n" in script
+
+
+@pytest.mark.skipif(not SHELLCHECK.exists(), reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say_about_the_script(space: Space) -> None:
+    two_tasks(space)
+    script = space.miniflow("run", "demo", "--dry-run").stdout.strip()
+    found = subprocess.run([SHELLCHECK, script], cwd=space.path, capture_output=True, text=True, check=False)
+    assert found.stdout + found.stderr == ""
+
+
+def script_of(space: Space, code: str, **fields: Any) -> str:
+    """Write the script of a flow with a secret and one task of this code; return its path."""
+    space.script("a.py", code)
+    space.flow({"name": "demo", "secret_env": "API_TOKEN", "tasks": [{"id": "a", "script": "a.py", **fields}]})
+    return space.miniflow("run", "demo", "--dry-run").stdout.strip()
+
+
+def ends(run_dir: Path) -> dict[str, Any]:
+    [end] = only(events(run_dir), "task.finished")
+    return {key: end.get(key) for key in ("state", "exit_status", "reason", "signal", "attempts")}
+
+
+@pytest.mark.parametrize(
+    ("code", "fields", "expected"),
+    [
+        ("raise SystemExit(77)", {}, ("failed", 77, "exit", None, 1)),
+        ("raise SystemExit(77)", {"retries": 2}, ("failed", 77, "exit", None, 3)),
+        ("import os; os.kill(os.getpid(), 9)", {}, ("failed", 137, "signal", "SIGKILL", 1)),
+        ("import time; time.sleep(600)", {"timeout": "200ms"}, ("failed", 124, "timeout", None, 1)),
+        ("import os; os.close(1); os.close(2)", {}, ("succeeded", 0, "exit", None, 1)),
+        ("", {"cwd": "/nowhere"}, ("failed", 127, "spawn", None, 1)),
+    ],
+)
+def test_how_an_attempt_ends_is_the_same_with_secrets(
+    space: Space, code: str, fields: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    space.bash(script_of(space, f"import os\nprint(os.environ['API_TOKEN'], flush=True)\n{code}", **fields), env=SECRETS)
+
+    run_dir = space.latest("demo")
+    assert tuple(ends(run_dir).values()) == expected
+    printed = "" if expected[2] == "spawn" else "***\n" * expected[4]
+    log = run_dir / "logs" / "a.log"
+    assert (log.read_text() if log.exists() else "") == printed
+
+
+def test_the_log_of_a_task_that_prints_much_is_complete_when_it_ends(space: Space) -> None:
+    code = """
+        import os
+        line = b"a line with " + os.environb[b"API_TOKEN"] + b" in it\\n"
+        for _ in range(100):
+            os.write(1, line * 1000)
+        """
+    assert space.bash(script_of(space, code), env=SECRETS).returncode == 0
+    assert (space.latest("demo") / "logs" / "a.log").read_bytes() == b"a line with *** in it\n" * 100_000
+
+
+LEAVES_A_DAEMON = """
+import os, subprocess, sys
+child = subprocess.Popen(
+    [sys.executable, "-c", "import os, time; print('daemon', flush=True); open('daemon', 'w').close(); time.sleep(600)"],
+    start_new_session=True,
+)
+while not os.path.exists("daemon"):
+    pass
+open("pid", "w").write(str(child.pid))
+print("done", os.environ["API_TOKEN"])
+"""
+
+
+def test_a_process_that_was_left_behind_does_not_keep_the_script(space: Space) -> None:
+    script = script_of(space, LEAVES_A_DAEMON)
+    try:
+        result = space.bash(script, env=SECRETS)
+    finally:
+        os.kill(int((space.path / "pid").read_text()), signal.SIGKILL)
+
+    assert result.returncode == 0, result.stderr
+    run_dir = space.latest("demo")
+    assert ends(run_dir)["state"] == "succeeded"
+    assert (run_dir / "logs" / "a.log").read_text() == "daemon\ndone ***\n"
+
+
+WAITS_FOR_A_SIGNAL = """
+import os, signal, sys, time
+def hear(*_):
+    print("heard", os.environ["API_TOKEN"], flush=True)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, hear)
+open("ready", "w").close()
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_a_task_says_when_the_scripts_group_is_stopped_is_masked_and_recorded(
+    space: Space, number: signal.Signals
+) -> None:
+    script = script_of(space, WAITS_FOR_A_SIGNAL)
+    process = subprocess.Popen(
+        ["bash", script], cwd=space.path, env=space.environ(SECRETS), start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    while not (space.path / "ready").exists():
+        assert process.poll() is None
+    os.killpg(process.pid, number)
+
+    assert process.wait() == -number
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    run_dir = space.latest("demo")
+    assert ends(run_dir)["state"] == "cancelled"
+    assert (run_dir / "logs" / "a.log").read_text() == "heard ***\n"
+
+
+def test_a_log_that_cannot_be_written_ends_the_script_loudly(space: Space) -> None:
+    script = script_of(space, "print('x' * 1000000)")
+    limited = f"ulimit -f 100; trap '' XFSZ; exec bash {script}"
+    result = subprocess.run(
+        ["bash", "-c", limited], cwd=space.path, env=space.environ(SECRETS), capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.endswith("/logs/a.log\n")
+    assert "error: cannot write" in result.stderr
 
 
 def test_the_plan_names_them(space: Space) -> None:
