@@ -19,8 +19,11 @@ SCHEMA = 1
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 LEVELS: Mapping[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
-TaskState: TypeAlias = Literal["pending", "running", "retrying", "succeeded", "failed", "skipped", "cancelled"]
-RunState: TypeAlias = Literal["running", "succeeded", "failed", "cancelled"]
+TaskState: TypeAlias = Literal[
+    "pending", "running", "retrying", "succeeded", "failed", "skipped", "cancelled", "interrupted"
+]  # fmt: skip
+RunState: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "interrupted"]
+"""`interrupted`: its runner died before it could record an end."""
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
 Reason: TypeAlias = Literal[
@@ -375,7 +378,7 @@ class RunResult:
     run_dir: Path
     state: RunState
     exit_status: int | None
-    """0 succeeded, 1 failed, 130 (or 128 + the signal) cancelled, 2 stopped by an error; None while it runs."""
+    """0 succeeded, 1 failed, 130 (or 128 + the signal) cancelled, 2 stopped by an error; None if it has no end."""
     duration: float | None
     """Seconds."""
     tasks: Mapping[str, TaskResult]

@@ -10,6 +10,35 @@ from pathlib import Path
 
 from miniflow.errors import OutputError
 
+_not_for_forks: set[int] = set()
+_closes_in_forks = False
+
+
+def keep_from_forks(descriptor: int) -> None:
+    """Have a descriptor closed in every child that this process forks without exec, as multiprocessing does.
+
+    Who means something by a descriptor's being open, a lock or a pipe that tells of our death, must not share it.
+    `close_kept` is to close it.
+    """
+    global _closes_in_forks
+    if not _closes_in_forks:
+        os.register_at_fork(after_in_child=_close_in_fork)
+        _closes_in_forks = True
+    _not_for_forks.add(descriptor)
+
+
+def close_kept(descriptor: int) -> None:
+    """Close a descriptor that was kept from forks."""
+    _not_for_forks.discard(descriptor)  # first: once it is closed its number may be somebody else's
+    os.close(descriptor)
+
+
+def _close_in_fork() -> None:
+    for descriptor in _not_for_forks:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _not_for_forks.clear()
+
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:

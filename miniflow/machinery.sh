@@ -142,7 +142,7 @@ mf_run_once() {
     { set +x; } 2>/dev/null  # `bash -x` is about this script, and this is the task's log
     trap - INT QUIT PIPE  # what bash, or this script, has set for itself
     cd -P -- "$mf_directory" || exit 126
-    exec {mf_never}<&- {mf_stderr}>&-
+    exec {mf_never}<&- {mf_stderr}>&- {mf_lock}>&-
     mf_close_descriptors
     export MINIFLOW_FLOW="$mf_flow" MINIFLOW_RUN_ID="$mf_run_id" MINIFLOW_TASK_ID="$mf_task" MINIFLOW_ATTEMPT="$mf_attempt" \
       MINIFLOW_PARAMS="$mf_params" MINIFLOW_RUN_DIR="$mf_run_dir" PYTHONUNBUFFERED="${PYTHONUNBUFFERED-1}"
@@ -344,7 +344,7 @@ mf_is_utf8() {
 
 # mf_pause SECONDS: sleeps, or until a signal is to stop the run.
 mf_pause() {
-  sleep "$1" >/dev/null {mf_stderr}>&- &
+  sleep "$1" >/dev/null {mf_stderr}>&- {mf_lock}>&- &
   mf_sleeper=$!
   if [[ $mf_stop ]]; then kill -KILL "$mf_sleeper"; fi
   wait "$mf_sleeper"
@@ -353,7 +353,7 @@ mf_pause() {
 
 # mf_watch SECONDS GROUP: ends a task that takes longer.
 mf_watch() {
-  exec {mf_stderr}>&- >/dev/null
+  exec {mf_stderr}>&- {mf_lock}>&- >/dev/null
   read -r -t "$1" -u "$mf_never" _
   kill -0 "$2" || return
   : >"$mf_run_dir/.timed_out"
@@ -377,7 +377,7 @@ mf_terminate() {
 mf_end_group() {
   if [[ $mf_watchdog && ! -e $mf_run_dir/.timed_out ]]; then kill -KILL "$mf_watchdog"; fi
   if [[ ! $mf_terminator ]]; then
-    mf_terminate "$mf_pid" >/dev/null {mf_stderr}>&- &
+    mf_terminate "$mf_pid" >/dev/null {mf_stderr}>&- {mf_lock}>&- &
     mf_terminator=$!
   fi
 }
@@ -425,6 +425,17 @@ mf_find_python() {
   fi
   printf -v "$1" '%s' "$path"
 }
+
+# The journal is locked while this script lives: so whoever reads it knows whether a run without an end still goes on. No
+# task and no helper keeps the lock. Where there is nothing to lock with, there is none.
+mf_lock_journal() {
+  exec {mf_lock}>>"$mf_run_dir/events.jsonl" || mf_die "cannot write $mf_run_dir/events.jsonl"
+  if type -P flock; then
+    flock "$mf_lock"
+  else
+    python3 -ISc 'import fcntl, sys; fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX)' "$mf_lock"
+  fi
+} >/dev/null 2>&1
 
 mf_begin() {
   local output=${MINIFLOW_OUTPUT_DIR:-$mf_output_dir} tasks=${MINIFLOW_TASKS_DIR:-$mf_tasks_dir} base name
@@ -482,6 +493,7 @@ os.execvp(sys.argv[1], sys.argv[1:])')
   fi
   exec {mf_never}<>"$mf_run_dir/.never"  # nothing ever comes from here: a `read` with a time limit sleeps in bash itself
   rm -f -- "$mf_run_dir/.never"
+  mf_lock_journal
   if [[ $- != *s* && -f ${BASH_SOURCE[0]} ]]; then cp -- "${BASH_SOURCE[0]}" "$mf_run_dir/flow.sh"; fi
   ln -s -- "$mf_run_id" "$base/.latest-$mf_run_id" && mv -fT -- "$base/.latest-$mf_run_id" "$base/latest"
   mf_clock

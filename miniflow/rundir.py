@@ -1,15 +1,19 @@
 """The run directory: its layout, atomic writes, and reading a run back.
 
 Whoever reads a run reads its journal (`events.jsonl`) and trusts nothing else; the scheduler and the script write the same.
+Its writer holds a lock on it (flock(2)), which the kernel takes away when the writer dies, however it dies.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +97,51 @@ def _new_run_id() -> str:
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1000)) + f".{now % 1000:03d}Z-{secrets.token_hex(3)}"
 
 
+# What flock says on a file system, or a kernel, that has none.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF)
+
+
+def lock_journal(descriptor: int) -> None:
+    """Lock a journal for its writer, until the descriptor and all its copies are closed.
+
+    Where the file system has no locks there is none, and whether a run without an end goes on cannot be known.
+
+    Raises:
+        OSError: It cannot be locked.
+    """
+    with _without_locks():
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # a reader that looks whether we live is gone in a moment
+
+
+def unlock(descriptor: int) -> None:
+    """Give a lock up, also on behalf of copies of the descriptor."""
+    with _without_locks():
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def _without_locks() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _has_no_writer(descriptor: int) -> bool:
+    """Whether it is certain that nobody goes on with a journal."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False  # it is locked, or cannot be
+    unlock(descriptor)
+    return True
+
+
+_ENDS = ("succeeded", "failed", "cancelled")
+"""How a run ends, and a task that ran."""
+
+
 class Record:
     """What is known of a run from its events, in the form of their JSON objects."""
 
@@ -103,14 +152,13 @@ class Record:
         self._tasks: dict[str, dict[str, Any]] = {}
 
     def apply(self, event: Mapping[str, Any]) -> None:
-        """Take in one event."""
-        name = event.get("event")
+        """Take in one event; what says nothing sensible, as on a damaged disk, is ignored."""
+        name, state, task_id = event.get("event"), event.get("state"), event.get("task_id")
         if name == "run.started":
             self._started_at = event.get("timestamp")
-        elif name == "run.finished":
+        elif name == "run.finished" and state in _ENDS:
             self._finished_at = event.get("timestamp")
             self._run = {key: event.get(key) for key in ("state", "exit_status", "duration_s", "counts")}
-        task_id = event.get("task_id")
         if not isinstance(task_id, str):
             return
         if name == "task.started":
@@ -118,7 +166,7 @@ class Record:
         elif name == "task.retrying":
             kept = {key: event[key] for key in ("exit_status", "reason", "signal") if key in event}
             self._tasks[task_id] = {"state": "retrying", "attempts": event.get("attempt", 1), **kept}
-        elif name == "task.finished":
+        elif name == "task.finished" and state in _ENDS:
             keys = ("state", "exit_status", "reason", "signal", "error", "attempts", "duration_s")
             self._tasks[task_id] = {key: event[key] for key in keys if key in event}
         elif name in ("task.skipped", "task.cancelled"):
@@ -139,19 +187,20 @@ class Record:
             "tasks": self._tasks,
         }
 
-    def result(self, flow: str, run_dir: RunDir) -> RunResult:
-        """Return the same as values."""
+    def result(self, flow: str, run_dir: RunDir, *, has_writer: bool = True) -> RunResult:
+        """Return the same as values; without a writer, what has not ended was interrupted."""
+        broken_off = () if has_writer or self._run else ("running", "retrying")
         return RunResult(
             flow=flow,
             run_id=run_dir.run_id,
             run_dir=run_dir.path,
-            state=self._run.get("state", "running"),
+            state=self._run.get("state", "running" if has_writer else "interrupted"),
             exit_status=self._run.get("exit_status"),
             duration=self._run.get("duration_s"),
             tasks={
                 task_id: TaskResult(
                     id=task_id,
-                    state=task["state"],
+                    state="interrupted" if task["state"] in broken_off else task["state"],
                     exit_status=task.get("exit_status"),
                     reason=task.get("reason"),
                     signal=task.get("signal"),
@@ -166,14 +215,18 @@ class Record:
 def read_run(path: str | os.PathLike[str]) -> RunResult:
     """Return what the journal of a run directory says, whoever wrote it; a torn line is ignored.
 
-    Tasks that nothing has happened to yet are missing from `tasks`. A run that is not over, or was broken off, is `running`.
+    Tasks that nothing has happened to yet are missing from `tasks`. A run that is not over is `running` while its writer lives;
+    once that is gone it is `interrupted`, and so are its tasks that were running or waiting for their next attempt. (On a file
+    system without locks such a run is `running` for ever.)
 
     Raises:
         MiniFlowError: There is no journal, or its first event is not that of a run.
     """
     run_dir = RunDir(Path(path).resolve())
     try:
-        lines = run_dir.journal.read_bytes().split(b"\n")
+        with run_dir.journal.open("rb") as journal:
+            has_writer = not _has_no_writer(journal.fileno())  # before it is read: the writer may come to the end meanwhile
+            lines = journal.read().split(b"\n")
     except OSError as error:
         raise MiniFlowError(f"{run_dir.path} is no run directory: {error.strerror}: {run_dir.journal.name}") from error
     record = Record()
@@ -190,4 +243,4 @@ def read_run(path: str | os.PathLike[str]) -> RunResult:
                 raise MiniFlowError(f"{run_dir.journal} is no journal of a run: it does not begin with run.started")
             flow = str(event.get("flow"))
         record.apply(event)
-    return record.result(run_dir.path.parent.name if flow is None else flow, run_dir)
+    return record.result(run_dir.path.parent.name if flow is None else flow, run_dir, has_writer=has_writer)

@@ -279,10 +279,15 @@ async def _prepare(
         plan = plan_flow(flow, **options)
         require_secrets(plan, os.environ)
         run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
-        write_atomically(run_dir.plan, json.dumps(plan.to_json(), ensure_ascii=False, indent=1).encode() + b"\n")
-        write_atomically(run_dir.script, render_script(plan).encode(), mode=0o700)
-        run_dir.become_latest()
-        return _Prepared(plan, run_dir, RunDirectorySink(run_dir), LocalExecutor(), sinks, parallel, grace)
+        recorder = RunDirectorySink(run_dir)  # locked before anybody can come upon it by `latest`
+        try:
+            write_atomically(run_dir.plan, json.dumps(plan.to_json(), ensure_ascii=False, indent=1).encode() + b"\n")
+            write_atomically(run_dir.script, render_script(plan).encode(), mode=0o700)
+            run_dir.become_latest()
+        except BaseException:
+            recorder.close()
+            raise
+        return _Prepared(plan, run_dir, recorder, LocalExecutor(), sinks, parallel, grace)
 
     # Reading and planning a large flow takes longer than an event loop should be kept.
     try:

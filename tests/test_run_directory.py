@@ -327,11 +327,15 @@ def test_a_run_reads_back_as_it_was_returned(project: Space) -> None:
     assert read_run(project.output_dir / "all_ends" / "latest") == result
 
 
+RANK = {"running": 1, "retrying": 1, "interrupted": 1, "succeeded": 2, "failed": 2, "skipped": 2, "cancelled": 2}
+
+
 def test_a_journal_cut_off_anywhere_reads_as_what_its_whole_lines_say(project: Space, tmp_path: Path) -> None:
     whole = (run(project).run_dir / "events.jsonl").read_bytes()
     cut = tmp_path / "all_ends" / "20230101T000000.000Z-000000"
     cut.mkdir(parents=True)
     by_lines: dict[int, RunResult] = {}
+    before: RunResult | None = None
 
     for length in range(len(whole) + 1):
         (cut / "events.jsonl").write_bytes(whole[:length])
@@ -340,11 +344,36 @@ def test_a_journal_cut_off_anywhere_reads_as_what_its_whole_lines_say(project: S
         lines = whole[:length].count(b"\n")
         assert result == by_lines.setdefault(lines, result)
         assert result.flow == "all_ends"
-        assert (result.state == "running") == (length < len(whole))
+        assert result.state == ("interrupted" if length < len(whole) else "failed")
+        for task in before.tasks.values() if before else ():  # what is known with fewer bytes is known with more
+            assert RANK[task.state] <= RANK[result.tasks[task.id].state]
+            assert task.attempts <= result.tasks[task.id].attempts
+            assert RANK[task.state] == 1 or task == result.tasks[task.id]
+        before = result
     assert by_lines[3].tasks["ok"].state == "succeeded"
-    assert by_lines[5].tasks["bad"].state == "running"
-    assert by_lines[6].tasks["bad"].state == "retrying"
+    assert by_lines[5].tasks["bad"].state == "interrupted"
+    assert by_lines[6].tasks["bad"].state == "interrupted"
     assert by_lines[6].tasks["bad"].exit_status == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "task.finished", "task_id": "ok"},
+        {"event": "task.finished", "task_id": "ok", "state": 3},
+        {"event": "task.finished", "task_id": ["ok"], "state": "failed"},
+        {"event": "run.finished"},
+        {"event": "run.finished", "state": "over"},
+        {"event": ["task.started"]},
+    ],
+    ids=str,
+)
+def test_an_event_that_says_nothing_sensible_is_ignored(project: Space, line: dict[str, Any]) -> None:
+    result = run(project)
+    with (result.run_dir / "events.jsonl").open("a") as journal:
+        journal.write(json.dumps(line) + "\n")
+
+    assert read_run(result.run_dir) == result
 
 
 def test_a_torn_line_in_the_midst_costs_no_other(project: Space) -> None:
@@ -459,7 +488,7 @@ def test_a_journal_that_cannot_be_written_ends_the_run_loudly_and_leaves_no_proc
         assert re.match(r"OutputError cannot write .*: File too large", printed)
         assert survivors(str(space.path)) == []
         result = read_run(space.latest("x"))
-        assert result.state == "running"  # that is: broken off
+        assert result.state == "interrupted"
         assert "succeeded" not in {task.state for task in result.tasks.values()}
 
 

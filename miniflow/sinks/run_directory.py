@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -15,8 +16,8 @@ from miniflow.events import (
     TaskOutput,
     TaskRetrying,
 )
-from miniflow.files import write_all, write_atomically, writing
-from miniflow.rundir import Record, RunDir
+from miniflow.files import close_kept, keep_from_forks, write_all, write_atomically, writing
+from miniflow.rundir import Record, RunDir, lock_journal, unlock
 from miniflow.sinks import Item
 from miniflow.sinks.json_lines import JsonRenderer
 
@@ -25,6 +26,7 @@ class RunDirectorySink:
     """Records a run; closes its files when the run has finished.
 
     Nothing is kept back: an event is in the journal when `emit` returns, and a status file is there only after its event.
+    The journal is locked from its beginning until `close`: that tells whoever reads it that its writer lives.
     """
 
     def __init__(self, run_dir: RunDir) -> None:
@@ -35,7 +37,7 @@ class RunDirectorySink:
         self._unwritten: dict[str, bytes] = {}
         """What a task's log begins with once there is something worth a file: a silent task that succeeds has none."""
         with writing(run_dir.journal):
-            self._journal = _Lines(run_dir.journal)
+            self._journal = _Journal(run_dir.journal)
 
     @property
     def record(self) -> Record:
@@ -120,3 +122,23 @@ class _Lines:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+class _Journal(_Lines):
+    """The file that is locked while it is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        keep_from_forks(self._descriptor)
+        try:
+            lock_journal(self._descriptor)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):  # closing does the same, but for a child that is forked in this very moment
+                unlock(descriptor)
+            close_kept(descriptor)
