@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from miniflow.bash import render_script
     from miniflow.errors import (
         FlowError,
+        HostError,
         InternalError,
         MiniFlowError,
         OutputError,
@@ -50,7 +51,7 @@ _HOME = {
     "miniflow.api": ("MiniFlow",),
     "miniflow.bash": ("render_script",),
     "miniflow.errors": (
-        "FlowError", "InternalError", "MiniFlowError", "OutputError", "ParamsError", "Problem", "RunFailed",
+        "FlowError", "HostError", "InternalError", "MiniFlowError", "OutputError", "ParamsError", "Problem", "RunFailed",
         "UnknownFlowError", "UsageError",
     ),
     "miniflow.events": (
@@ -68,6 +69,7 @@ __all__ = [
     "Event",
     "Flow",
     "FlowError",
+    "HostError",
     "InternalError",
     "MiniFlow",
     "MiniFlowError",

@@ -6,6 +6,7 @@
     ├─ ParamsError        --params do not fit what the flow declares
     ├─ UsageError         an option or argument makes no sense
     ├─ OutputError        a log, a status or the script cannot be written
+    ├─ HostError          the system refuses what a run needs: a process, a descriptor
     ├─ RunFailed          a task failed; carries the result (raised by the sync API alone)
     └─ InternalError      a bug in MiniFlow
 
@@ -75,6 +76,10 @@ class UsageError(MiniFlowError):
 
 class OutputError(MiniFlowError):
     """A log, a status or the script cannot be written; the run was stopped."""
+
+
+class HostError(MiniFlowError):
+    """The system refuses what every run needs, a process or a descriptor; nothing was started."""
 
 
 class InternalError(MiniFlowError):

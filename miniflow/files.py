@@ -34,8 +34,13 @@ def close_kept(descriptor: int) -> None:
 
 
 def _close_in_fork() -> None:
+    # A child that leaves our frames by an exception closes the number once more: until then it must not become another's.
     for descriptor in _not_for_forks:
-        with contextlib.suppress(OSError):
+        try:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, descriptor, inheritable=False)
+            os.close(null)
+        except OSError:
             os.close(descriptor)
     _not_for_forks.clear()
 

@@ -53,7 +53,7 @@ def end_leftovers(run_id: str, leaders: Mapping[int, int | None], grace_s: float
 
 def _leftovers(mark: bytes, leaders: Mapping[int, int | None]) -> list[tuple[int, int]]:
     found = []
-    for pid in guardian.pids():
+    for pid in list(guardian.pids()):
         try:
             leader = os.getsid(pid)
         except ProcessLookupError:

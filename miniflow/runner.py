@@ -284,7 +284,9 @@ class _Run:
         planned = self._plan.tasks[task]
         observer = _Observer(self, task, number)
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
-        attempt = Attempt(self._plan.argv(planned), env, self._plan.cwd(planned), planned.timeout_s, self._setup.grace_s)
+        marks = (f"MINIFLOW_RUN_ID={self._setup.run_id}", f"MINIFLOW_TASK_ID={planned.id}")
+        cwd = self._plan.cwd(planned)
+        attempt = Attempt(self._plan.argv(planned), env, cwd, planned.timeout_s, self._setup.grace_s, marks)
         try:
             await observer.wait_for_room()
             self._first_start.setdefault(task, time.monotonic())

@@ -21,6 +21,7 @@ from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
 from miniflow.feed import Feed
 from miniflow.files import write_atomically
+from miniflow.lifeline import Lifeline
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
@@ -233,6 +234,7 @@ class _Prepared:
     run_dir: RunDir
     recorder: RunDirectorySink
     executor: Executor
+    lifeline: Lifeline
     sinks: Sequence[Sink]
     parallel: int
     grace_s: float
@@ -260,6 +262,7 @@ class _Prepared:
         try:
             await run_plan(self.plan, setup)
         finally:
+            self.lifeline.close()
             self.recorder.close()
 
 
@@ -275,9 +278,12 @@ async def _prepare(
     if not isinstance(grace, int | float) or not 0 <= grace < float("inf"):
         raise UsageError(f"grace must be a number of seconds from 0, not {grace!r}")
 
+    lifeline = Lifeline()
+
     def prepare() -> _Prepared:
         plan = plan_flow(flow, **options)
         require_secrets(plan, os.environ)
+        lifeline.open(plan.flow)  # before the rest, so that it starts while we do that
         run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
         recorder = RunDirectorySink(run_dir)  # locked before anybody can come upon it by `latest`
         try:
@@ -287,12 +293,16 @@ async def _prepare(
         except BaseException:
             recorder.close()
             raise
-        return _Prepared(plan, run_dir, recorder, LocalExecutor(), sinks, parallel, grace)
+        return _Prepared(plan, run_dir, recorder, LocalExecutor(lifeline), lifeline, sinks, parallel, grace)
 
-    # Reading and planning a large flow takes longer than an event loop should be kept.
-    try:
-        return await anyio.to_thread.run_sync(prepare)
-    except RuntimeError as error:
-        if str(error) != "can't start new thread":
-            raise
-        raise OutputError("cannot start a thread; raise `ulimit -u`, or the container's limit") from error
+    with contextlib.ExitStack() as undo:
+        undo.callback(lifeline.close)
+        # Reading and planning a large flow takes longer than an event loop should be kept.
+        try:
+            prepared = await anyio.to_thread.run_sync(prepare)
+        except RuntimeError as error:
+            if str(error) != "can't start new thread":
+                raise
+            raise OutputError("cannot start a thread; raise `ulimit -u`, or the container's limit") from error
+        undo.pop_all()
+        return prepared

@@ -1119,9 +1119,10 @@ print(MiniFlow(**directories).execute_flow("two").name)
 # --- what is exported
 
 EXPORTED = """
-    Event Flow FlowError InternalError MiniFlow MiniFlowError OutputError Param ParamsError Plan PlannedTask Problem Retries Run
-    RunFailed RunFinished RunResult RunStarted Task TaskCancelled TaskFinished TaskOutput TaskResult TaskRetrying TaskSkipped
-    TaskStarted UnknownFlowError UsageError load_flow open_run plan_flow read_run render_script run_flow write_script
+    Event Flow FlowError HostError InternalError MiniFlow MiniFlowError OutputError Param ParamsError Plan PlannedTask
+    Problem Retries Run RunFailed RunFinished RunResult RunStarted Task TaskCancelled TaskFinished TaskOutput TaskResult
+    TaskRetrying TaskSkipped TaskStarted UnknownFlowError UsageError load_flow open_run plan_flow read_run render_script
+    run_flow write_script
 """
 
 

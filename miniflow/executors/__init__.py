@@ -20,6 +20,8 @@ class Attempt:
     timeout_s: float | None
     grace_s: float
     """Between asking a process to end and killing it."""
+    marks: tuple[str, ...] = ()
+    """Those entries of `env`, as `NAME=value`, by which whoever belongs to the attempt can be known: nobody else has all."""
 
 
 class Observer(Protocol):

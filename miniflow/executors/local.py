@@ -22,7 +22,8 @@ import anyio.lowlevel
 from miniflow.errors import InternalError
 from miniflow.events import Outcome, Stream
 from miniflow.executors import Attempt, Observer
-from miniflow.processes import start_time
+from miniflow.guardian import start_time
+from miniflow.lifeline import Lifeline
 
 READ_BYTES = 64 * 1024  # as much as a pipe holds
 STRAGGLER_GRACE_S = 1.0
@@ -40,8 +41,9 @@ BROKEN_OFF_WAIT_S = 1.0
 class LocalExecutor:
     """Runs each attempt as a subprocess."""
 
-    def __init__(self) -> None:
+    def __init__(self, lifeline: Lifeline | None = None) -> None:
         self._processes: set[_Process] = set()
+        self._lifeline = lifeline or Lifeline()
 
     def kill(self) -> None:
         """See `Executor.kill`."""
@@ -51,6 +53,13 @@ class LocalExecutor:
     async def run(self, attempt: Attempt, observer: Observer) -> None:
         """See `Executor.run`."""
         await anyio.lowlevel.checkpoint_if_cancelled()
+        number = self._lifeline.begin(attempt.marks)
+        try:
+            await self._run(attempt, observer, number)
+        finally:
+            self._lifeline.ended(number)
+
+    async def _run(self, attempt: Attempt, observer: Observer, number: int) -> None:
         selector: selectors.BaseSelector | None = None
         try:
             selector = selectors.DefaultSelector()
@@ -65,15 +74,20 @@ class LocalExecutor:
         self._processes.add(process)
         try:
             try:
-                observer.started(popen.pid, start_time(popen.pid))
+                started_at = start_time(popen.pid)
+                if started_at is not None:
+                    self._lifeline.started(number, popen.pid, started_at)
+                observer.started(popen.pid, started_at)
                 with anyio.move_on_after(attempt.timeout_s) as scope:
                     await process.wait_exit()
                 if scope.cancelled_caught and not process.is_gone():
                     process.ended_by = "timeout"
+                    self._lifeline.stopping(number)
                     await process.stop(attempt.grace_s)
             except BaseException:  # cancelled, or the record cannot be written: the process must not outlive us
                 if not process.is_gone():
                     process.ended_by = process.ended_by or "stop"
+                    self._lifeline.stopping(number)
                     await process.stop(attempt.grace_s)
                 raise
             finally:
