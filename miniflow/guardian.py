@@ -39,16 +39,22 @@ _SHORT_OF_DESCRIPTORS = (23, 24)  # ENFILE and EMFILE
 class Guarded:
     """What is known of an attempt, to find its processes by."""
 
-    __slots__ = ("asked_at", "leader", "leader_start", "marks")
+    __slots__ = ("asked_at", "leader", "marks", "sessions")
 
     def __init__(self, marks: tuple[bytes, ...]) -> None:
         self.marks = marks
         """Entries of the environment (`NAME=value`) that its processes have, all of them; nobody else has all of them."""
         self.leader: int | None = None
-        """The pid of its first process, and hence its session and its group; None as long as it is not known."""
-        self.leader_start: int | None = None
+        """The pid of its first process, and hence its group; None as long as it is not known."""
+        self.sessions: dict[int, int] = {}
+        """Each session known to be of it, with the start time of the process that made it: a number may be used again."""
         self.asked_at: float | None = None
         """When it was asked to end, if it was, by the monotonic clock."""
+
+    def led_by(self, pid: int, started: int) -> None:
+        """Note its first process, which has made a session and a group."""
+        self.leader = pid
+        self.sessions[pid] = started
 
 
 # --- messages: fields that are never empty, each ended by a zero byte, and one zero byte more
@@ -73,8 +79,7 @@ def hear(text: bytes, attempts: dict[bytes, Guarded]) -> bytes:
         if verb == b"begin":
             attempts[number] = Guarded(tuple(fields))
         elif verb == b"leader":
-            attempts[number].leader = int(fields[0])
-            attempts[number].leader_start = int(fields[1])
+            attempts[number].led_by(int(fields[0]), int(fields[1]))
         elif verb == b"stop":
             attempts[number].asked_at = time.monotonic()
         else:
@@ -158,10 +163,10 @@ def pids() -> Iterator[int]:
 def search(attempts: Collection[Guarded]) -> Iterator[tuple[Guarded, int, Stat] | None]:
     """Look at every process there is, once; yield each that belongs to one of the attempts, and None for each other.
 
-    A process belongs to an attempt if it is in the session that the attempt's leader has made, or has the attempt's marks,
-    whatever session it has made for itself. Zombies are passed over. Takes about 20 µs a process.
+    A process belongs to an attempt if it has the attempt's marks, or if it is in a session that the attempt's leader has made
+    or somebody with its marks has. Zombies are passed over. Takes about 20 µs a process.
     """
-    by_leader = {attempt.leader: attempt for attempt in attempts if attempt.leader is not None}
+    by_session = {session: attempt for attempt in attempts for session in attempt.sessions}
     by_mark: dict[bytes, list[Guarded]] = {}
     for attempt in attempts:
         if attempt.marks:
@@ -169,22 +174,22 @@ def search(attempts: Collection[Guarded]) -> Iterator[tuple[Guarded, int, Stat] 
     marked = [set(attempt.marks) for attempt in attempts if attempt.marks]
     common = tuple(set.intersection(*marked)) if marked else ()
     for pid in pids():
-        yield _in_session(pid, by_leader) or (_with_marks(pid, by_mark, common) if marked else None)
+        yield _in_session(pid, by_session) or (_with_marks(pid, by_mark, common) if marked else None)
 
 
-def _in_session(pid: int, by_leader: dict[int, Guarded]) -> tuple[Guarded, int, Stat] | None:
+def _in_session(pid: int, by_session: dict[int, Guarded]) -> tuple[Guarded, int, Stat] | None:
     try:
-        attempt = by_leader.get(os.getsid(pid))
+        session = os.getsid(pid)
     except (ProcessLookupError, PermissionError):
         return None
+    attempt = by_session.get(session)
     if attempt is None:
         return None
     stat = read_stat(pid)
-    if stat is None or not stat.is_alive or stat.session != attempt.leader:
+    if stat is None or not stat.is_alive or stat.session != session:
         return None
-    # The leader's number may be somebody else's: if the leader has gone, with all its session.
-    leader = stat.start_time if pid == attempt.leader else start_time(attempt.leader)
-    if attempt.leader_start is not None and leader not in (None, attempt.leader_start):
+    # Once its maker and all others have gone, the session's number may be that of somebody else's.
+    if start_time(session) not in (None, attempt.sessions[session]):
         return None
     return attempt, pid, stat
 
@@ -201,6 +206,8 @@ def _with_marks(pid: int, by_mark: dict[bytes, list[Guarded]], common: tuple[byt
                 stat = read_stat(pid)
                 # Looked at again, so that what was read is of one process: its pid may have become another's in between.
                 if stat is not None and stat.is_alive and has_marks(pid, attempt.marks):
+                    if stat.session == pid:
+                        attempt.sessions[pid] = stat.start_time
                     return attempt, pid, stat
     return None
 
@@ -282,8 +289,7 @@ def _signal_group(attempt: Guarded, *numbers: int) -> None:
     """Signal the group of an attempt as a whole: one by one, some could start others faster than they are found."""
     if attempt.leader is None:
         return
-    started = start_time(attempt.leader)
-    if started not in (None, attempt.leader_start):
+    if start_time(attempt.leader) not in (None, attempt.sessions[attempt.leader]):
         return  # the number is another's
     try:
         for number in numbers:
