@@ -75,7 +75,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
             raise
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | bytearray) -> None:
     """Write everything; `os.write` alone may write less, on a disk that is getting full for one.
 
     Raises:

@@ -19,6 +19,8 @@ from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Output
 
 NEEDED_DESCRIPTORS = 16
+WRITE_BYTES = 256 * 1024
+"""What is written to standard output at once: many small events, and not all that waits if it is much."""
 
 
 def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unpack[RunOptions]) -> int:
@@ -93,7 +95,13 @@ class _Foreground:
     async def _show(self, run: Run) -> None:
         while items := await run.take():
             if self._use_json:
-                await self._stdout.write(b"".join(map(self._json.render, items)))
+                rendered = bytearray()
+                for item in items:
+                    rendered += self._json.render(item)
+                    if len(rendered) >= WRITE_BYTES:
+                        await self._stdout.write(rendered)
+                        rendered = bytearray()
+                await self._stdout.write(rendered)
                 continue
             for item in items:
                 printed, progress = self._console.render(item)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 MAX_LINE_BYTES = 64 * 1024
+MAX_GROUP_LINES = 1024
+"""Of lines that are given out together: as events they take far more room than they do here, if they are short."""
 
 
 class LineSplitter:
@@ -12,24 +14,29 @@ class LineSplitter:
     """
 
     def __init__(self) -> None:
-        self._rest = b""  # of the line that has no end yet
+        self._rest = bytearray()  # of the line that has no end yet
         self._in_long_line = False
 
     def feed(self, data: bytes) -> list[tuple[tuple[str, ...], bool]]:
         """Return the lines that are complete now, in order, as groups: the lines, and whether they are parts of a long one."""
-        data = self._rest + data if self._rest else data
         end = data.rfind(b"\n") + 1
-        whole, self._rest = data[:end], data[end:]
-        groups = self._split(whole) if whole else []
+        groups: list[tuple[tuple[str, ...], bool]] = []
+        if end:
+            whole = bytes(self._rest) + data[:end] if self._rest else data[:end]
+            groups = self._split(whole)
+            self._rest = bytearray(data[end:])
+        else:
+            self._rest += data  # in place: of a task that prints byte by byte, what is there is not copied each time
         if len(self._rest) > MAX_LINE_BYTES:
-            parts, self._rest = _cut(self._rest)
+            parts, rest = _cut(bytes(self._rest))
+            self._rest = bytearray(rest)
             self._in_long_line = True
             groups.append((parts, True))
         return groups
 
     def end(self) -> list[tuple[tuple[str, ...], bool]]:
         """Return what is left when the stream has ended: a last line without its end."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         long, self._in_long_line = self._in_long_line, False
         return [((_decode(rest),), long)] if rest else []
 
@@ -46,7 +53,8 @@ class LineSplitter:
                 long = len(line) > MAX_LINE_BYTES
                 groups.append((_parts(line) if long else (_decode(line),), long))
         elif whole:
-            groups.append((tuple(_decode(whole[:-1]).split("\n")), False))
+            lines = _decode(whole[:-1]).split("\n")
+            groups += [(tuple(lines[n : n + MAX_GROUP_LINES]), False) for n in range(0, len(lines), MAX_GROUP_LINES)]
         return groups
 
 

@@ -32,7 +32,7 @@ class Output:
         self.error: OSError | None = None
         """Why not everything could be written, other than that nobody reads it."""
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray) -> None:
         """Write everything, however slowly it is read."""
         if self._is_gone:
             return
