@@ -44,6 +44,9 @@ class RetryDue:
 class Stop:
     """Nothing may start any more."""
 
+    reason: Literal["stopped", "timeout"] = "stopped"
+    """Somebody wants it so, or the run has taken longer than its timeout."""
+
 
 Stimulus: TypeAlias = Begin | AttemptEnded | NotStarted | RetryDue | Stop
 

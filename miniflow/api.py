@@ -57,13 +57,14 @@ class MiniFlow:
         on_event: Callable[[Event], object] | None = None,
         python: str | None = None,
         grace: float = DEFAULT_GRACE_S,
+        timeout: float | None = None,
     ) -> Path:
         """Run a flow to its end, or with `dry_run` only write its script; return the path of the script.
 
         The arguments are those of `run_flow`. The script of a run is the copy in its run directory.
 
         Raises:
-            RunFailed: A task failed; `result` says how each ended.
+            RunFailed: A task failed, or the run took longer than its timeout; `result` says how each ended.
             FlowError, ParamsError, UsageError, OutputError: As `run_flow`; UsageError also inside a running event loop.
         """
         flows_dir, tasks_dir, output_dir = self.flows_dir, self.tasks_dir, self.output_dir
@@ -75,6 +76,8 @@ class MiniFlow:
                     params=params,
                     keep_going=keep_going,
                     python=python,
+                    grace=grace,
+                    timeout=timeout,
                     flows_dir=flows_dir,
                     tasks_dir=tasks_dir,
                     output_dir=output_dir,
@@ -94,6 +97,7 @@ class MiniFlow:
                 on_event=on_event,
                 python=python,
                 grace=grace,
+                timeout=timeout,
                 flows_dir=flows_dir,
                 tasks_dir=tasks_dir,
                 output_dir=output_dir,

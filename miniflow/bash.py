@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from miniflow.durations import format_seconds
+from miniflow.durations import format_duration, format_seconds
 from miniflow.plan import Plan, PlannedTask
 
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+=:,./-]*")
@@ -99,6 +99,7 @@ def _comment(text: str, indent: str = "# ") -> list[str]:
 def _header(plan: Plan) -> list[str]:
     place = plan.place
     version = f", version {plan.version}" if plan.version else ""
+    timeout = "none" if plan.timeout_s is None else format_duration(plan.timeout_s)
     return [
         "#!/usr/bin/env bash",
         *_comment(f"Flow {plan.flow}{version}"),
@@ -114,12 +115,13 @@ def _header(plan: Plan) -> list[str]:
         *_comment(f"MINIFLOW_WORK_DIR    where the tasks run       {place.work_dir}", "#   "),
         *_comment(f"MINIFLOW_PYTHON      runs the .py scripts (*)  {place.python}, or python3 if that is not there", "#   "),
         f"#   MINIFLOW_KEEP_GOING  1: after a failure, go on with what does not depend on it   {int(plan.keep_going)}",
-        "#   MINIFLOW_GRACE       seconds between SIGTERM and SIGKILL                         5",
+        f"#   MINIFLOW_GRACE       between SIGTERM and SIGKILL: 5, 500ms, 1m30s                {format_duration(plan.grace_s)}",
+        f"#   MINIFLOW_TIMEOUT     for all together, likewise; then what runs is ended         {timeout}",
         *_comment(_secrets_comment(plan), "#   "),
         "#   (*) but for the tasks that name an interpreter of their own",
         "#",
-        "# It exits with 0 if every task that ran has succeeded, 1 if one failed, 2 if it cannot run at all, and after SIGINT,",
-        "# SIGTERM or SIGHUP by that signal.",
+        "# It exits with 0 if every task that ran has succeeded, 1 if one failed, 2 if it cannot run at all, 124 if it took",
+        "# longer than its timeout, and after SIGINT, SIGTERM or SIGHUP by that signal.",
         "#",
         "# What stands in quotes here is data, whatever it looks like:",
         f"# shellcheck disable={','.join(_SHELLCHECK_EXCEPTIONS)}",
@@ -155,6 +157,8 @@ def _settings(plan: Plan, pythons: dict[str, str]) -> list[str]:
         f"mf_work_dir={quote(plan.place.work_dir)}",
         *([f"mf_python={quote(plan.place.python)}"] if any(map(_runs_on_the_plans_python, plan.tasks)) else []),
         f"mf_keep_going={int(plan.keep_going)}",
+        f"mf_grace={format_duration(plan.grace_s)}",
+        f"mf_timeout={format_duration(plan.timeout_s) if plan.timeout_s is not None else ''}",
         f"mf_params={quote(plan.params_json)}",
         f"mf_param_names={quote(names)}",
         *([f"mf_secrets=({' '.join(map(quote, _secrets(plan)))})"] if plan.secret_env else []),

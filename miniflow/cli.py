@@ -105,7 +105,7 @@ def cli(ctx: click.Context, flows_dir: str, tasks_dir: str, output_dir: str, log
     """Run flows: Python scripts with dependencies, described in one JSON file.
 
     Exit status: 0 all is well, 1 a task failed, 2 something is wrong with a flow or with how miniflow was called, or the run
-    could not be recorded, 130, 143 or 129 after Ctrl-C, SIGTERM or SIGHUP.
+    could not be recorded, 124 the run took longer than its timeout, 130, 143 or 129 after Ctrl-C, SIGTERM or SIGHUP.
     """
     ctx.obj = {
         "dirs": {"flows_dir": flows_dir, "tasks_dir": tasks_dir, "output_dir": output_dir},
@@ -207,6 +207,22 @@ def _echo_table(rows: list[dict[str, Any]]) -> None:
     help="After a failure, go on with all that does not depend on it.",
 )
 @click.option(
+    "--grace",
+    metavar="DURATION",
+    envvar="MINIFLOW_GRACE",
+    default="5s",
+    show_default=True,
+    show_envvar=True,
+    help="Between SIGTERM and SIGKILL for a task that is timed out or stopped: seconds, or a text like 500ms or 1m30s.",
+)
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    envvar="MINIFLOW_TIMEOUT",
+    show_envvar=True,
+    help="For the whole run: then nothing more starts, what runs is ended, and the exit status is 124.",
+)
+@click.option(
     "--python",
     metavar="PYTHON",
     help="The interpreter of tasks that name none. Default: MINIFLOW_PYTHON, else that of an activated environment, else the"
@@ -229,6 +245,8 @@ def run(
     dry_run: bool,
     parallel: str,
     keep_going: bool,
+    grace: str,
+    timeout: str | None,
     python: str | None,
     log_format: str,
 ) -> None:
@@ -238,6 +256,8 @@ def run(
     options: dict[str, Any] = {
         "params": read_params(params) if params is not None else None,
         "keep_going": keep_going,
+        "grace": read_seconds("--grace", grace),
+        "timeout": read_seconds("--timeout", timeout, least=0.001) if timeout is not None else None,
         "python": os.path.abspath(python) if python and "/" in python else python,
         **obj["dirs"],
     }
@@ -282,6 +302,22 @@ def read_parallel(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0:
         return int(text)
     raise UsageError(f"--parallel must be a whole number from 1, or auto, not {text!r}")
+
+
+def read_seconds(option: str, text: str, least: float = 0) -> float:
+    """Return the seconds of an option that is a duration.
+
+    Raises:
+        UsageError: It is none from `least` to a year.
+    """
+    from miniflow.durations import read_duration
+    from miniflow.suggest import quoted
+
+    seconds = read_duration(text)
+    if seconds is None or seconds < least:
+        above = " above 0" if least else ""
+        raise UsageError(f"{option} must be a duration{above} like 5, 500ms or 1m30s, at most a year, not {quoted(text)}")
+    return seconds
 
 
 def read_limited(file: BinaryIO) -> bytes:

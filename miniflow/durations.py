@@ -7,6 +7,7 @@ import re
 _TEXT = re.compile(
     r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?", re.ASCII
 )
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 
 MAX_S = 366 * 86400
@@ -23,6 +24,23 @@ def parse_duration(value: float | str) -> float | None:
     else:
         seconds = float(value) if abs(value) <= MAX_S else -1
     return round(seconds, 3) if 0 <= seconds <= MAX_S else None
+
+
+def read_duration(text: str) -> float | None:
+    """Return the seconds of a text in which a bare number counts as seconds, as options and variables have it."""
+    return parse_duration(float(text) if len(text) <= 40 and _NUMBER.fullmatch(text) else text)
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds as people write them, to the millisecond: `1m30s`, `2h`, `1.5s`, `500ms`."""
+    rest = round(seconds * 1000)
+    text = ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
+        count, rest = divmod(rest, size)
+        text += f"{count}{unit}" if count else ""
+    if 0 < rest < 1000:
+        return f"{text}{rest}ms"
+    return f"{text}{format_seconds(rest / 1000)}s" if rest or not text else text
 
 
 def format_seconds(seconds: float) -> str:

@@ -87,7 +87,7 @@ class InternalError(MiniFlowError):
 
 
 class RunFailed(MiniFlowError):  # noqa: N818  the public name
-    """The run ended as failed or cancelled; `result` says how each task ended."""
+    """The run ended as failed or cancelled; `result` says why, and how each task ended."""
 
     def __init__(self, result: RunResult) -> None:
         self.result = result
@@ -97,5 +97,5 @@ class RunFailed(MiniFlowError):  # noqa: N818  the public name
         failed = [task for task in self.result.tasks.values() if task.state == "failed"]
         named = ", ".join(f"{task.id} (exit status {task.exit_status})" for task in failed[:5])
         more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
-        what = f": {named}{more}" if failed else ""
+        what = "".join(f": {why}" for why in (f"{named}{more}", self.result.error) if why)
         return f'flow "{self.result.flow}" {self.result.state}{what}; see {self.result.run_dir}'

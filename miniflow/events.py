@@ -29,8 +29,11 @@ Stream: TypeAlias = Literal["stdout", "stderr"]
 Reason: TypeAlias = Literal[
     "exit", "signal", "timeout", "spawn", "lost",  # how an attempt ended
     "upstream_failed", "upstream_skipped", "no_failure",  # why a task was skipped
-    "fail_fast", "stopped",  # why a task was cancelled
+    "fail_fast", "stopped",  # why a task was cancelled; or "timeout", the run's
 ]  # fmt: skip
+
+OUT_OF_TIME = "the run has taken longer than its timeout"
+"""Why a task was cancelled with the reason `timeout`."""
 
 
 @lru_cache(maxsize=16)
@@ -218,7 +221,7 @@ class TaskFinished(AttemptEvent):
     reason: Reason
     signal: str | None
     error: str | None
-    """What the system said when the process could not be started or its status was lost."""
+    """What the system said when the process could not be started or its status was lost, or that the run's time was over."""
     duration_s: float
     """From the start of the first attempt, waits between attempts included."""
     attempts: int
@@ -235,7 +238,7 @@ class TaskFinished(AttemptEvent):
             return f"{self.task_id} succeeded in {self.duration_s:.2f} s"
         how = _how(self.exit_status, self.reason, self.signal)
         if self.state == "cancelled":
-            return f"{self.task_id} was stopped; it {how}"
+            return f"{self.task_id} was stopped: {self.error}" if self.error else f"{self.task_id} was stopped; it {how}"
         attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""
         error = f": {self.error}" if self.error else ""
         return f"{self.task_id} {how}{attempts}{error}"
@@ -378,10 +381,12 @@ class RunResult:
     run_dir: Path
     state: RunState
     exit_status: int | None
-    """0 succeeded, 1 failed, 130 (or 128 + the signal) cancelled, 2 stopped by an error; None if it has no end."""
+    """0 succeeded, 1 failed, 124 timed out, 130 (or 128 + the signal) cancelled, 2 broken off by an error; None: no end."""
     duration: float | None
     """Seconds."""
     tasks: Mapping[str, TaskResult]
+    error: str | None = None
+    """Why the run has failed, if not for a task."""
 
 
 def _how(exit_status: int, reason: Reason, signal: str | None) -> str:
@@ -404,4 +409,5 @@ _WHY: Mapping[str, str] = {
     "no_failure": "no task it depends on has failed",
     "fail_fast": "another task has failed",
     "stopped": "the run was stopped",
+    "timeout": OUT_OF_TIME,
 }

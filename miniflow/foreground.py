@@ -21,6 +21,8 @@ from miniflow.stdout import Output
 NEEDED_DESCRIPTORS = 16
 WRITE_BYTES = 256 * 1024
 """What is written to standard output at once: many small events, and not all that waits if it is much."""
+LEAST_PATIENCE_S = 0.2
+"""What a reader of standard output has at least, to take the last events: without any, one that is awake would miss them."""
 
 
 def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unpack[RunOptions]) -> int:
@@ -30,7 +32,7 @@ def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unp
         MiniFlowError: As `run_flow`.
     """
     _check_descriptors()
-    foreground = _Foreground(use_json, level)
+    foreground = _Foreground(use_json, level, options.get("grace", DEFAULT_GRACE_S))
     try:
         anyio.run(lambda: foreground.go(flow, options))
     finally:
@@ -60,12 +62,13 @@ def _check_descriptors() -> None:
 
 
 class _Foreground:
-    def __init__(self, use_json: bool, level: Level) -> None:
+    def __init__(self, use_json: bool, level: Level, grace_s: float) -> None:
         self._use_json = use_json
         self._json = JsonRenderer(level)
         self._console = ConsoleRenderer(level)
         self._stdout = Output(1)
         self._stderr = Output(2)
+        self._patience_s = max(grace_s, LEAST_PATIENCE_S)
         self._run: Run | None = None
         self.signals = StopSignals()
         self.result: RunResult | None = None
@@ -79,6 +82,7 @@ class _Foreground:
                     self._run = run
                     if self.stopped_by is not None:
                         run.cancel(128 + self.stopped_by)
+                    group.start_soon(self._hurry_after_timeout, run)
                     await self._show(run)
                 self.result = run.result
                 group.cancel_scope.cancel()
@@ -119,16 +123,23 @@ class _Foreground:
                 self._stop(number)
 
     def _stop(self, number: int) -> None:
-        if self.stopped_by is None:
+        is_out_of_time = self._run is not None and self._run.is_out_of_time
+        if self.stopped_by is None and not is_out_of_time:
             self.stopped_by = number
             if self._run is not None:
                 self._run.cancel(128 + number)
-            # A reader that is stuck must not keep us longer than a task may.
-            self._stdout.lose_patience(DEFAULT_GRACE_S)
-            self._stderr.lose_patience(DEFAULT_GRACE_S)
+            self._lose_patience(self._patience_s)
         elif self._run is not None:
             self._run.kill()
-            self._stdout.lose_patience(0)
-            self._stderr.lose_patience(0)
+            self._lose_patience(0)
         else:
             die_by(number)  # nothing has been started yet
+
+    async def _hurry_after_timeout(self, run: Run) -> None:
+        await run.wait_timeout()
+        self._lose_patience(self._patience_s)
+
+    def _lose_patience(self, seconds: float) -> None:
+        """Wait no longer for a reader that is stuck than for a task that is."""
+        self._stdout.lose_patience(seconds)
+        self._stderr.lose_patience(seconds)

@@ -70,7 +70,9 @@ mf_judge() {
     esac
   done
   mf_verdict=run
-  if [[ $mf_stop ]]; then
+  if [[ $mf_stop == timeout ]]; then
+    mf_verdict=timeout
+  elif [[ $mf_stop ]]; then
     mf_verdict=stopped
   elif [[ $mf_rule == one_failed ]]; then
     [[ $failed ]] || mf_verdict=no_failure
@@ -94,7 +96,8 @@ mf_do_not_run() {
     upstream_skipped) why='a task it depends on was skipped' ;;
     no_failure) why='no task it depends on has failed' level=info ;;
     fail_fast) why='another task has failed' state=cancelled ;;
-    *) why='the run was stopped' state=cancelled ;;
+    timeout) why=$mf_out_of_time state=cancelled mf_stopped=1 ;;
+    *) why='the run was stopped' state=cancelled mf_stopped=1 ;;
   esac
   if [[ $state == skipped ]]; then
     ((mf_skipped += 1))
@@ -201,7 +204,8 @@ mf_wait() {
   done
 }
 
-# Closes what the caller of this script has left open, for what runs next in this shell: all above 2.
+# mf_close_descriptors [ONE]: closes all above 2 but that one, for what runs next in this shell: what the caller of this script
+# has left open, and what is the script's own.
 mf_close_descriptors() {
   local mf_folder=/proc/self/fd mf_descriptor
   if [[ ! -e $mf_folder/0 ]]; then mf_folder=/dev/fd; fi
@@ -209,7 +213,7 @@ mf_close_descriptors() {
   set +o noglob
   for mf_descriptor in "$mf_folder"/*; do
     mf_descriptor=${mf_descriptor##*/}
-    if ((mf_descriptor > 2)); then exec {mf_descriptor}>&-; fi
+    if ((mf_descriptor > 2 && mf_descriptor != ${1:-0})); then exec {mf_descriptor}>&-; fi
   done
 }
 
@@ -260,10 +264,14 @@ mf_finish() {
     state=succeeded level=info
     ((mf_succeeded += 1))
     printf -v message '%s succeeded in %.2f s' "$mf_task" "$duration"
-  elif [[ $mf_stop ]] && { [[ $mf_reason != spawn && $mf_reason != timeout ]] || mf_may_retry; }; then
-    state=cancelled level=warning
+  elif [[ $mf_stop ]] && { [[ $mf_terminator && $mf_reason != timeout ]] || mf_may_retry; }; then
+    state=cancelled level=warning mf_stopped=1
     ((mf_cancelled += 1))
     message="$mf_task was stopped; it $(mf_how)"
+    if [[ $mf_stop == timeout ]]; then
+      mf_status=124 mf_reason=timeout mf_signal='' mf_error=$mf_out_of_time
+      message="$mf_task was stopped: $mf_error"
+    fi
   else
     state=failed
     ((mf_failed += 1))
@@ -295,6 +303,40 @@ mf_clock() {
 mf_seconds() {
   local duration=$(($1 > 0 ? $1 : 0))
   printf -v mf_seconds '%d.%06d' $((duration / 1000000)) $((duration % 1000000))
+}
+
+# mf_milliseconds VARIABLE TEXT: how long a duration is (5, 500ms, 1m30s), in mf_ms.
+mf_milliseconds() {
+  local text=$2 number='^[0-9]{1,9}([.][0-9]+)?$'
+  local parts='^(([0-9]{1,9})d)?(([0-9]{1,9})h)?(([0-9]{1,9})m)?(([0-9]{1,9}([.][0-9]+)?)s)?(([0-9]{1,12})ms)?$'
+  if [[ $text =~ $number ]]; then text+=s; fi
+  if [[ $text =~ $parts ]]; then
+    printf -v mf_ms '%.0f' "${BASH_REMATCH[8]:-0}e3"
+    ((mf_ms += ((10#0${BASH_REMATCH[2]} * 24 + 10#0${BASH_REMATCH[4]}) * 60 + 10#0${BASH_REMATCH[6]}) * 60000))
+    ((mf_ms += 10#0${BASH_REMATCH[11]}))
+    if [[ $text ]] && ((mf_ms <= 366 * 86400000)); then return; fi
+  fi
+  mf_die "$1 must be a duration like 5, 500ms or 1m30s, at most a year, not $2"
+}
+
+# mf_duration MILLISECONDS: how people write it, in mf_duration.
+mf_duration() {
+  local rest=$1 unit size
+  mf_duration=''
+  for unit in 86400000d 3600000h 60000m; do
+    size=${unit%[dhm]}
+    if ((rest >= size)); then mf_duration+=$((rest / size))${unit#"$size"}; fi
+    rest=$((rest % size))
+  done
+  if ((rest > 1000 && rest % 1000)); then
+    printf -v rest '%d.%03d' $((rest / 1000)) $((rest % 1000))
+    while [[ $rest == *0 ]]; do rest=${rest%0}; done
+    mf_duration+=${rest}s
+  elif ((rest % 1000)); then
+    mf_duration+=${rest}ms
+  elif [[ $rest != 0 || ! $mf_duration ]]; then
+    mf_duration+=$((rest / 1000))s
+  fi
 }
 
 # mf_event LEVEL EVENT MESSAGE [MEMBERS]: a line for people, and one JSON object in the journal.
@@ -344,7 +386,10 @@ mf_is_utf8() {
 
 # mf_pause SECONDS: sleeps, or until a signal is to stop the run.
 mf_pause() {
-  sleep "$1" >/dev/null {mf_stderr}>&- {mf_lock}>&- &
+  {
+    mf_close_descriptors
+    exec sleep "$1"
+  } >/dev/null &
   mf_sleeper=$!
   if [[ $mf_stop ]]; then kill -KILL "$mf_sleeper"; fi
   wait "$mf_sleeper"
@@ -353,11 +398,23 @@ mf_pause() {
 
 # mf_watch SECONDS GROUP: ends a task that takes longer.
 mf_watch() {
-  exec {mf_stderr}>&- {mf_lock}>&- >/dev/null
+  exec >/dev/null
+  mf_close_descriptors "$mf_never"
   read -r -t "$1" -u "$mf_never" _
   kill -0 "$2" || return
   : >"$mf_run_dir/.timed_out"
   mf_terminate "$2"
+}
+
+# Tells this script when the run's time is over. It ends with the script, whatever ends that: only the script can write to what
+# it reads from.
+mf_watch_run() {
+  local seconds
+  exec >/dev/null
+  mf_close_descriptors "$mf_line_end"
+  printf -v seconds '%d.%03d' $((mf_timeout / 1000)) $((mf_timeout % 1000))
+  read -r -t "$seconds" -u "$mf_line_end" _
+  if (($? > 128)); then kill -s RTMIN+1 "$$"; fi
 }
 
 # mf_terminate GROUP: SIGTERM, and SIGKILL to those that are left after the grace period. A stopped process hears SIGTERM
@@ -366,7 +423,7 @@ mf_terminate() {
   local mf_tick
   kill -TERM -- "-$1" || kill -TERM "$1"
   kill -CONT -- "-$1"
-  for ((mf_tick = 0; mf_tick < mf_grace; mf_tick += 2)); do
+  for ((mf_tick = 0; mf_tick < mf_grace; mf_tick += 20)); do
     kill -0 -- "-$1" || kill -0 "$1" || return
     read -r -t 0.02 -u "$mf_never" _
   done
@@ -377,15 +434,22 @@ mf_terminate() {
 mf_end_group() {
   if [[ $mf_watchdog && ! -e $mf_run_dir/.timed_out ]]; then kill -KILL "$mf_watchdog"; fi
   if [[ ! $mf_terminator ]]; then
-    mf_terminate "$mf_pid" >/dev/null {mf_stderr}>&- {mf_lock}>&- &
+    {
+      mf_close_descriptors "$mf_never"
+      mf_terminate "$mf_pid"
+    } >/dev/null &
     mf_terminator=$!
   fi
 }
 
 # shellcheck disable=SC2329  # called by traps
-# mf_on_signal NAME: nothing new starts; what runs is ended, by a second signal at once.
+# mf_on_signal NAME: nothing new starts; what runs is ended, by a second signal at once. `timeout`: the run's time is over.
 mf_on_signal() {
   ((mf_signals += 1))
+  if [[ $1 == timeout ]]; then
+    mf_alarm=''
+    if [[ $mf_stop ]]; then return; fi
+  fi
   if [[ $mf_stop && $mf_pid ]]; then
     kill -KILL -- "-$mf_pid"
   elif [[ $mf_pid && ! $mf_ended ]]; then
@@ -405,7 +469,13 @@ mf_die() {
 
 # mf_exit STATUS: ends this script; after a signal by that signal, so that its caller sees why.
 mf_exit() {
-  if [[ $mf_stop ]]; then
+  if [[ $mf_alarm ]]; then
+    {
+      kill -KILL "$mf_alarm"
+      wait "$mf_alarm"
+    } 2>/dev/null
+  fi
+  if [[ $mf_stop && $mf_stop != timeout ]]; then
     trap - "$mf_stop"
     kill -s "$mf_stop" "$$"
   fi
@@ -451,9 +521,16 @@ mf_begin() {
     0 | false | f | no | n | off) mf_keep_going='' ;;
     *) mf_die "MINIFLOW_KEEP_GOING must be 1 or 0 (true, false, yes, no, on, off), not $mf_keep_going" ;;
   esac
-  mf_grace=${MINIFLOW_GRACE:-5}
-  [[ $mf_grace =~ ^[0-9]{1,9}([.][0-9]+)?$ ]] || mf_die "MINIFLOW_GRACE must be a number of seconds from 0, not $mf_grace"
-  printf -v mf_grace '%.0f' "${mf_grace}e2"  # from here on in hundredths
+  mf_milliseconds MINIFLOW_GRACE "${MINIFLOW_GRACE:-$mf_grace}"
+  mf_grace=$mf_ms
+  mf_timeout=${MINIFLOW_TIMEOUT:-$mf_timeout}
+  if [[ $mf_timeout ]]; then
+    mf_milliseconds MINIFLOW_TIMEOUT "$mf_timeout"
+    ((mf_ms > 0)) || mf_die "MINIFLOW_TIMEOUT must be above 0, not $mf_timeout"
+    mf_timeout=$mf_ms
+    [[ $mf_ignored != *SIGRTMIN+1* ]] || mf_die "a timeout needs SIGRTMIN+1, which the caller of this script ignores"
+    trap 'mf_on_signal timeout' RTMIN+1
+  fi
   if [[ ! ${MINIFLOW_PYTHON-} ]]; then
     if [[ ${mf_python-} ]]; then
       mf_find_python mf_python
@@ -494,6 +571,13 @@ os.execvp(sys.argv[1], sys.argv[1:])')
   exec {mf_never}<>"$mf_run_dir/.never"  # nothing ever comes from here: a `read` with a time limit sleeps in bash itself
   rm -f -- "$mf_run_dir/.never"
   mf_lock_journal
+  if [[ $mf_timeout ]]; then
+    mkfifo -- "$mf_run_dir/.lifeline" || mf_die "cannot write into $mf_run_dir"
+    # shellcheck disable=SC2034  # never used: that it is closed when this script ends is its use
+    exec {mf_lifeline}<>"$mf_run_dir/.lifeline"
+    exec {mf_line_end}<"$mf_run_dir/.lifeline"
+    rm -f -- "$mf_run_dir/.lifeline"
+  fi
   if [[ $- != *s* && -f ${BASH_SOURCE[0]} ]]; then cp -- "${BASH_SOURCE[0]}" "$mf_run_dir/flow.sh"; fi
   ln -s -- "$mf_run_id" "$base/.latest-$mf_run_id" && mv -fT -- "$base/.latest-$mf_run_id" "$base/latest"
   mf_clock
@@ -501,15 +585,24 @@ os.execvp(sys.argv[1], sys.argv[1:])')
   mf_say "recording in $mf_run_dir"
   mf_event info run.started "run $mf_run_id of $mf_flow started" \
     ",\"schema\":1,\"tasks\":$mf_tasks,\"parallel\":1,\"keep_going\":$([[ $mf_keep_going ]] && echo true || echo false),\"params\":[$mf_param_names]"
+  if [[ $mf_timeout ]]; then
+    mf_watch_run 2>/dev/null &
+    mf_alarm=$!
+    exec {mf_line_end}<&-
+  fi
 }
 
 mf_end() {
-  local state=succeeded level=info status=0 duration seconds counts='' name count
+  local state=succeeded level=info status=0 duration seconds counts='' name count error=''
   mf_clock
   mf_seconds $((mf_us - mf_began))
   duration=$mf_seconds
   printf -v seconds '%.2f' "$duration"
-  if [[ $mf_stop ]] && ((mf_cancelled > 0)); then
+  if [[ $mf_stopped && $mf_stop == timeout ]]; then
+    state=failed level=error status=124
+    mf_duration "$mf_timeout"
+    error="it took longer than its timeout of $mf_duration"
+  elif [[ $mf_stopped ]]; then
     state=cancelled level=warning status=$((128 + $(kill -l "$mf_stop")))
   elif ((mf_failed > 0)); then
     state=failed level=error status=1
@@ -518,13 +611,14 @@ mf_end() {
     count=mf_$name
     if ((${!count} > 0)); then counts+="${counts:+, }${!count} $name"; fi
   done
-  mf_event "$level" run.finished "run $mf_run_id of $mf_flow $state in $seconds s: $counts" \
-    ",\"state\":\"$state\",\"exit_status\":$status,\"duration_s\":$duration,\"counts\":{\"succeeded\":$mf_succeeded,\"failed\":$mf_failed,\"skipped\":$mf_skipped,\"cancelled\":$mf_cancelled}"
+  mf_event "$level" run.finished "run $mf_run_id of $mf_flow $state in $seconds s: $counts${error:+; $error}" \
+    ",\"state\":\"$state\",\"exit_status\":$status,\"duration_s\":$duration,\"counts\":{\"succeeded\":$mf_succeeded,\"failed\":$mf_failed,\"skipped\":$mf_skipped,\"cancelled\":$mf_cancelled}${error:+,\"error\":\"$error\"}"
   mf_exit "$status"
 }
 
 declare -A mf_states=()
 mf_succeeded=0 mf_failed=0 mf_skipped=0 mf_cancelled=0 mf_signals=0 mf_stop='' mf_pid='' mf_sleeper='' mf_terminator='' mf_ended=''
+mf_stopped='' mf_alarm='' mf_out_of_time='the run has taken longer than its timeout'
 exec {mf_stderr}>&2
 mf_ignored=$(trap)
 # In braces, so that bash has read them all before it begins: whoever edits this file meanwhile changes nothing.

@@ -72,6 +72,9 @@ class Plan:
     keep_going: bool = False
     secret_env: tuple[str, ...] = ()
     """The variables whose values are masked in what the tasks print: all secrets of the flow."""
+    grace_s: float = DEFAULT_GRACE_S
+    timeout_s: float | None = None
+    """For the whole run, from its first event."""
 
     @property
     def params_json(self) -> str:
@@ -123,6 +126,8 @@ class Plan:
             "output_dir": self.place.output_dir,
             "work_dir": self.place.work_dir,
             "keep_going": self.keep_going,
+            "grace_s": self.grace_s,
+            "timeout_s": self.timeout_s,
             "params": self.params,
             **({"secret_env": self.secret_env} if self.secret_env else {}),
             "tasks": [
@@ -150,6 +155,8 @@ def make_plan(
     *,
     keep_going: bool = False,
     environ: Mapping[str, str] | None = None,
+    grace_s: float = DEFAULT_GRACE_S,
+    timeout_s: float | None = None,
 ) -> Plan:
     """Resolve a flow that `parse` has checked.
 
@@ -194,7 +201,18 @@ def make_plan(
     if expander.problems:
         source = flow.source
         raise FlowError(located(expander.problems, source.text if source else None, source.file if source else None))
-    plan = Plan(flow.name, flow.description, flow.version, place, values, tuple(tasks), keep_going, secret_env)
+    plan = Plan(
+        flow=flow.name,
+        description=flow.description,
+        version=flow.version,
+        place=place,
+        params=values,
+        tasks=tuple(tasks),
+        keep_going=keep_going,
+        secret_env=secret_env,
+        grace_s=grace_s,
+        timeout_s=timeout_s,
+    )
     size = len(f"MINIFLOW_PARAMS={plan.params_json}".encode()) + 1
     if size > MAX_ARGUMENT_BYTES:
         raise ParamsError(f"params: {size} bytes as JSON; the kernel takes less than {MAX_ARGUMENT_BYTES} in one variable")

@@ -11,11 +11,12 @@ from typing import Any, TypeAlias, TypedDict
 from miniflow import catalog
 from miniflow.bash import render_script
 from miniflow.dump import flow_to_mapping
+from miniflow.durations import parse_duration
 from miniflow.errors import FlowError, OutputError, Problem, UsageError
 from miniflow.files import write_atomically
 from miniflow.model import Flow
 from miniflow.parse import flow_from_mapping
-from miniflow.plan import Place, Plan, make_plan
+from miniflow.plan import DEFAULT_GRACE_S, Place, Plan, make_plan
 from miniflow.variables import missing_secrets
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -33,6 +34,8 @@ class PlanOptions(TypedDict, total=False):
     params: Mapping[str, Any] | None
     keep_going: bool
     python: str | None
+    grace: float
+    timeout: float | None
     flows_dir: PathLike
     tasks_dir: PathLike
     output_dir: PathLike
@@ -65,6 +68,8 @@ def plan_flow(
     params: Mapping[str, Any] | None = None,
     keep_going: bool = False,
     python: str | None = None,
+    grace: float = DEFAULT_GRACE_S,
+    timeout: float | None = None,
     flows_dir: PathLike = DEFAULT_FLOWS_DIR,
     tasks_dir: PathLike = DEFAULT_TASKS_DIR,
     output_dir: PathLike = DEFAULT_OUTPUT_DIR,
@@ -74,7 +79,10 @@ def plan_flow(
     Raises:
         FlowError: The flow is wrong.
         ParamsError: The parameters do not fit it.
+        UsageError: An option makes no sense.
     """
+    grace_s = _seconds("grace", grace, 0)
+    timeout_s = _seconds("timeout", timeout, 0.001) if timeout is not None else None
     loaded = load_flow(flow, flows_dir=flows_dir, tasks_dir=tasks_dir)
     place = Place(
         tasks_dir=_absolute(tasks_dir, "the tasks directory"),
@@ -82,7 +90,7 @@ def plan_flow(
         work_dir=_absolute(".", "the current directory"),
         python=_checked(python or default_python(os.environ), "the interpreter"),
     )
-    return make_plan(loaded, params, place, keep_going=keep_going, environ=os.environ)
+    return make_plan(loaded, params, place, keep_going=keep_going, environ=os.environ, grace_s=grace_s, timeout_s=timeout_s)
 
 
 def require_secrets(plan: Plan, environ: Mapping[str, str]) -> None:
@@ -141,6 +149,13 @@ def _checked(path: str, what: str) -> str:
     if "\0" in path:
         raise UsageError(f"{what} has a name with a NUL character")
     return path
+
+
+def _seconds(name: str, value: object, least: float) -> float:
+    seconds = parse_duration(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if seconds is None or seconds < least:
+        raise UsageError(f"{name} must be a number of seconds from {least:g} to a year, not {value!r}")
+    return seconds
 
 
 def check_parallel(parallel: object) -> int:

@@ -158,7 +158,7 @@ class Record:
             self._started_at = event.get("timestamp")
         elif name == "run.finished" and state in _ENDS:
             self._finished_at = event.get("timestamp")
-            self._run = {key: event.get(key) for key in ("state", "exit_status", "duration_s", "counts")}
+            self._run = {key: event.get(key) for key in ("state", "exit_status", "duration_s", "counts", "error")}
         if not isinstance(task_id, str):
             return
         if name == "task.started":
@@ -184,6 +184,7 @@ class Record:
             "finished_at": self._finished_at,
             "duration_s": self._run.get("duration_s"),
             "counts": self._run.get("counts", {}),
+            **({"error": self._run["error"]} if self._run.get("error") else {}),
             "tasks": self._tasks,
         }
 
@@ -209,6 +210,7 @@ class Record:
                 )
                 for task_id, task in self._tasks.items()
             },
+            error=self._run.get("error"),
         )
 
 

@@ -35,6 +35,7 @@ from miniflow.actions import (
     Stop,
     Wait,
 )
+from miniflow.durations import format_duration
 from miniflow.errors import MiniFlowError, OutputError
 from miniflow.events import (
     Outcome,
@@ -52,7 +53,7 @@ from miniflow.events import (
 from miniflow.executors import Attempt, Executor
 from miniflow.lines import LineSplitter
 from miniflow.masking import Masker, masked_texts
-from miniflow.plan import DEFAULT_GRACE_S, Plan
+from miniflow.plan import Plan
 from miniflow.scheduler import Scheduler
 from miniflow.sinks import Item, Sink
 
@@ -71,8 +72,9 @@ class RunSetup:
     environ: Mapping[str, str] = field(repr=False)
     """What tasks inherit."""
     parallel: int = 1
-    grace_s: float = DEFAULT_GRACE_S
     exit_status_if_cancelled: Callable[[], int] = lambda: 130
+    on_timeout: Callable[[], object] = lambda: None
+    """Called when the run has taken longer than its timeout, before anything is stopped for that."""
     wait_for_room: Callable[[], Awaitable[None]] | None = None
     """Awaited before each attempt and after each chunk of its output: back-pressure."""
 
@@ -125,8 +127,11 @@ class _Run:
         self._actions: deque[Action] = deque()
         self._has_ended = False
         self._is_stopping = False
+        self._is_out_of_time = False
         self._error: Exception | None = None
         """What the run has failed for, beyond its tasks: it cannot be recorded, or somebody who was told raised."""
+        self._alarm = anyio.CancelScope()
+        """Around the wait for the end of the run's time."""
         self._launching: set[int] = set()
         """Tasks whose attempt is a coroutine that has not begun."""
         self._sinks = list(setup.sinks)
@@ -161,7 +166,10 @@ class _Run:
                 )
             )
             self._actions += self._scheduler.handle(Begin())
+            if self._plan.timeout_s is not None:
+                group.start_soon(self._stop_after, self._plan.timeout_s, group)
             await self._work(group)
+            self._alarm.cancel()
         except BaseException as error:
             # Cancelled, or a sink cannot go on. The attempts are cancelled too, and each reports its end to us.
             was_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
@@ -169,12 +177,21 @@ class _Run:
                 self._error = self._error or error
             group.cancel_scope.cancel()
             self._is_stopping = True
-            self._actions += self._scheduler.handle(Stop())
+            self._actions += self._scheduler.handle(Stop("timeout" if self._is_out_of_time else "stopped"))
             await self._work_to_the_end(group)
             if self._error is None or not was_cancelled:
                 raise
         if self._error is not None:
             raise self._error
+
+    async def _stop_after(self, timeout_s: float, group: anyio.abc.TaskGroup) -> None:
+        with self._alarm:
+            await anyio.sleep(timeout_s - (time.monotonic() - self._began_at))
+            if not (self._has_ended or self._is_stopping):
+                self._is_out_of_time = True
+                self._setup.on_timeout()
+                # The group's own scope: unlike a cancellation from outside, this one ends with the group.
+                group.cancel_scope.cancel()
 
     async def _work_to_the_end(self, group: anyio.abc.TaskGroup) -> None:
         while not self._has_ended:
@@ -249,6 +266,10 @@ class _Run:
         error = None
         if self._error is not None:
             state, exit_status, error = "failed", 2, self._masked(str(self._error)) or type(self._error).__name__
+        elif state == "cancelled" and self._is_out_of_time:
+            assert self._plan.timeout_s is not None
+            state, exit_status = "failed", 124
+            error = f"it took longer than its timeout of {format_duration(self._plan.timeout_s)}"
         duration_s = round(time.monotonic() - self._began_at, 6)
         self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error))
 
@@ -286,7 +307,7 @@ class _Run:
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
         marks = (f"MINIFLOW_RUN_ID={self._setup.run_id}", f"MINIFLOW_TASK_ID={planned.id}")
         cwd = self._plan.cwd(planned)
-        attempt = Attempt(self._plan.argv(planned), env, cwd, planned.timeout_s, self._setup.grace_s, marks)
+        attempt = Attempt(self._plan.argv(planned), env, cwd, planned.timeout_s, self._plan.grace_s, marks)
         try:
             await observer.wait_for_room()
             self._first_start.setdefault(task, time.monotonic())

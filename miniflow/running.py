@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from miniflow.bash import render_script
-from miniflow.errors import OutputError, UsageError
+from miniflow.errors import OutputError
 from miniflow.events import Event, RunResult
 from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
@@ -45,7 +45,6 @@ class RunOptions(PlanOptions, total=False):
     """The keyword arguments of everything that runs a flow; `run_flow` says what they mean."""
 
     parallel: int
-    grace: float
 
 
 async def run_flow(
@@ -57,6 +56,7 @@ async def run_flow(
     on_event: Callable[[Event], object] | None = None,
     python: str | None = None,
     grace: float = DEFAULT_GRACE_S,
+    timeout: float | None = None,
     flows_dir: PathLike = DEFAULT_FLOWS_DIR,
     tasks_dir: PathLike = DEFAULT_TASKS_DIR,
     output_dir: PathLike = DEFAULT_OUTPUT_DIR,
@@ -73,6 +73,7 @@ async def run_flow(
         on_event: Called with each event, in the event loop: be quick. What it raises stops the run, and is raised here.
         python: The interpreter of tasks that name none; see `default_python`.
         grace: Seconds between SIGTERM and SIGKILL when an attempt is timed out or cancelled.
+        timeout: Seconds for the whole run. After that nothing starts, what runs is ended, and the run has failed with 124.
         flows_dir: Where flows are looked up by name.
         tasks_dir: Where the scripts are.
         output_dir: Where the run directory is made.
@@ -96,6 +97,7 @@ async def run_flow(
             keep_going=keep_going,
             python=python,
             grace=grace,
+            timeout=timeout,
             flows_dir=flows_dir,
             tasks_dir=tasks_dir,
             output_dir=output_dir,
@@ -167,6 +169,7 @@ class Run:
         self._feed = feed
         self._scope = scope
         self._exit_status_if_cancelled = 130
+        self._timeout = anyio.Event()
         self._events: deque[Event] = deque()
 
     def cancel(self, exit_status: int = 130) -> None:
@@ -179,8 +182,17 @@ class Run:
         self._scope.cancel()
 
     def kill(self) -> None:
-        """End what runs at once, without the rest of its grace; for a run that was cancelled."""
+        """End what runs at once, without the rest of its grace; for a run that is being stopped."""
         self._prepared.executor.kill()
+
+    async def wait_timeout(self) -> None:
+        """Wait until the run has taken longer than its timeout and is being stopped for that; for ever if it never does."""
+        await self._timeout.wait()
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the run was stopped because it has taken longer than its timeout."""
+        return self._timeout.is_set()
 
     @property
     def plan(self) -> Plan:
@@ -223,7 +235,7 @@ class Run:
         return await self._feed.take()
 
     async def _go(self) -> None:
-        await self._prepared.go(self._feed.wait_for_room, lambda: self._exit_status_if_cancelled)
+        await self._prepared.go(self._feed.wait_for_room, lambda: self._exit_status_if_cancelled, self._timeout.set)
 
 
 @dataclass(slots=True)
@@ -237,7 +249,6 @@ class _Prepared:
     lifeline: Lifeline
     sinks: Sequence[Sink]
     parallel: int
-    grace_s: float
 
     @property
     def result(self) -> RunResult:
@@ -247,6 +258,7 @@ class _Prepared:
         self,
         wait_for_room: Callable[[], Awaitable[None]] | None = None,
         exit_status_if_cancelled: Callable[[], int] = lambda: 130,
+        on_timeout: Callable[[], object] = lambda: None,
     ) -> None:
         setup = RunSetup(
             run_id=self.run_dir.run_id,
@@ -255,8 +267,8 @@ class _Prepared:
             sinks=[self.recorder, *self.sinks],
             environ=dict(os.environ),
             parallel=self.parallel,
-            grace_s=self.grace_s,
             exit_status_if_cancelled=exit_status_if_cancelled,
+            on_timeout=on_timeout,
             wait_for_room=wait_for_room,
         )
         try:
@@ -271,12 +283,9 @@ async def _prepare(
     sinks: Sequence[Sink],
     *,
     parallel: int = 1,
-    grace: float = DEFAULT_GRACE_S,
     **options: Unpack[PlanOptions],
 ) -> _Prepared:
     check_parallel(parallel)
-    if not isinstance(grace, int | float) or not 0 <= grace < float("inf"):
-        raise UsageError(f"grace must be a number of seconds from 0, not {grace!r}")
 
     lifeline = Lifeline()
 
@@ -293,7 +302,7 @@ async def _prepare(
         except BaseException:
             recorder.close()
             raise
-        return _Prepared(plan, run_dir, recorder, LocalExecutor(lifeline), lifeline, sinks, parallel, grace)
+        return _Prepared(plan, run_dir, recorder, LocalExecutor(lifeline), lifeline, sinks, parallel)
 
     with contextlib.ExitStack() as undo:
         undo.callback(lifeline.close)

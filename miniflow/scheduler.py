@@ -31,7 +31,7 @@ from miniflow.actions import (
     Wait,
 )
 from miniflow.errors import InternalError
-from miniflow.events import Outcome, Reason
+from miniflow.events import OUT_OF_TIME, Outcome, Reason
 from miniflow.graph import downstream_of
 from miniflow.model import TriggerRule
 
@@ -98,7 +98,7 @@ class Scheduler:
         self._last_outcome: dict[int, Outcome] = {}  # of tasks between two attempts
         self._not_ended = len(tasks)
         self._failures = 0
-        self._stopping = False
+        self._stop_reason: Literal["stopped", "timeout"] | None = None
         self._has_stopped_any = False
         self._begun = False
         self._ended = False
@@ -123,8 +123,8 @@ class Scheduler:
                 self._not_started(task, actions)
             case RetryDue(task):
                 self._retry_due(task, actions)
-            case Stop():
-                self._stop(actions)
+            case Stop(reason):
+                self._stop(reason, actions)
             case _:
                 assert_never(stimulus)
         self._fill_slots(actions)
@@ -170,10 +170,10 @@ class Scheduler:
     def _attempt_ended(self, task: int, outcome: Outcome, actions: list[Action]) -> None:
         self._expect(task, "running", "its attempt ended")
         attempt = self._attempts[task]
-        if outcome.stopped or (self._stopping and outcome.exit_status and self._may_retry(task, outcome)):
+        if outcome.stopped or (self._stop_reason and outcome.exit_status and self._may_retry(task, outcome)):
             self._slots_taken -= 1
             self._has_stopped_any = True
-            self._finish(task, "cancelled", outcome, actions)
+            self._finish(task, "cancelled", self._as_stopped(outcome), actions)
         elif outcome.exit_status == 0:
             self._slots_taken -= 1
             self._finish(task, "succeeded", outcome, actions)
@@ -196,10 +196,10 @@ class Scheduler:
         self._expect(task, "running", "its attempt was not started")
         self._slots_taken -= 1
         self._attempts[task] -= 1
-        self._cancel(task, "stopped", actions)
+        self._cancel(task, self._stop_reason or "stopped", actions)
 
     def _retry_due(self, task: int, actions: list[Action]) -> None:
-        if self._stopping and self._states[task] == "cancelled":
+        if self._stop_reason and self._states[task] == "cancelled":
             return  # the run was stopped meanwhile
         self._expect(task, "waiting", "its retry is due")
         self._waiting.remove(task)
@@ -211,16 +211,16 @@ class Scheduler:
             self._set(task, "ready")
             heapq.heappush(self._ready, (self._rank[task], task))
 
-    def _stop(self, actions: list[Action]) -> None:
-        if self._stopping:
+    def _stop(self, reason: Literal["stopped", "timeout"], actions: list[Action]) -> None:
+        if self._stop_reason:
             return
-        self._stopping = True
+        self._stop_reason = reason
         if self._limit == 1:
             self._slots_taken -= len(self._waiting)
         self._waiting.clear()
         for task, state in enumerate(self._states):
             if state in ("pending", "ready", "waiting"):
-                self._cancel(task, "stopped", actions)
+                self._cancel(task, reason, actions)
 
     # --- what they are made of --------------------------------------------------------------------------------
 
@@ -244,13 +244,20 @@ class Scheduler:
 
     def _cancel(self, task: int, reason: Reason, actions: list[Action]) -> None:
         """End a task that is not running; if it has been running before, by what its last attempt came to."""
-        if reason == "stopped":
+        if reason != "fail_fast":
             self._has_stopped_any = True
         if self._attempts[task]:
-            actions.append(Finish(task, self._attempts[task], "cancelled", self._last_outcome[task]))
+            outcome = self._as_stopped(self._last_outcome[task])
+            actions.append(Finish(task, self._attempts[task], "cancelled", outcome))
         else:
             actions.append(Cancel(task, reason))
         self._judge(self._end_task(task, "cancelled", _CANCELLED), actions)
+
+    def _as_stopped(self, outcome: Outcome) -> Outcome:
+        """Return how a task that was stopped ended: in its own way, unless it was out of the run's time."""
+        if self._stop_reason != "timeout" or outcome.reason == "lost":
+            return outcome
+        return Outcome(124, "timeout", error=OUT_OF_TIME, stopped=True)
 
     def _cancel_ready(self, actions: list[Action], failed: int, outcome: Outcome) -> None:
         """The first failure under fail-fast: what could have started no longer may."""
@@ -279,7 +286,7 @@ class Scheduler:
 
     def _judge(self, tasks: list[int], actions: list[Action]) -> None:
         """Judge the rules of tasks whose upstream has ended, and of those for which that becomes true by it."""
-        if self._stopping:
+        if self._stop_reason:
             return  # all that have not started are cancelled already
         worklist = tasks
         while worklist:

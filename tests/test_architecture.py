@@ -61,7 +61,7 @@ ALLOWED = {
     "feed": {"events", "sinks"},
     "sinks.json_lines": {"events", "sinks"},
     "sinks.run_directory": {"events", "files", "rundir", "sinks", "sinks.json_lines"},
-    "runner": {"actions", "errors", "events", "executors", "lines", "masking", "plan", "scheduler", "sinks"},
+    "runner": {"actions", "durations", "errors", "events", "executors", "lines", "masking", "plan", "scheduler", "sinks"},
     "signals": set(),
 }
 

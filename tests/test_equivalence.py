@@ -76,10 +76,8 @@ def seen(run_dir: Path, exit_status: int, records_dir: Path) -> Seen:
 class World:
     """A folder in which one flow is run in all ways."""
 
-    def __init__(
-        self, root: Path, flow: Mapping[str, Any], *, keep_going: bool, params: Mapping[str, Any] | None = None
-    ) -> None:
-        self.root, self.flow, self.keep_going, self.params = root, flow, keep_going, params
+    def __init__(self, root: Path, flow: Mapping[str, Any], *, keep_going: bool, **options: Any) -> None:
+        self.root, self.flow, self.keep_going, self.options = root, flow, keep_going, options
         self.work_dir = root / "work"
         (self.work_dir / FOLDER).mkdir(parents=True)
         (root / "tasks" / "sub").mkdir(parents=True)
@@ -113,7 +111,7 @@ class World:
             "output_dir": self.root / name,
             "python": sys.executable,
             "keep_going": self.keep_going,
-            "params": self.params,
+            **self.options,
         }
 
     def bash(self) -> Seen:

@@ -15,11 +15,12 @@
 #   MINIFLOW_WORK_DIR    where the tasks run       /project
 #   MINIFLOW_PYTHON      runs the .py scripts (*)  /opt/python/bin/python3, or python3 if that is not there
 #   MINIFLOW_KEEP_GOING  1: after a failure, go on with what does not depend on it   0
-#   MINIFLOW_GRACE       seconds between SIGTERM and SIGKILL                         5
+#   MINIFLOW_GRACE       between SIGTERM and SIGKILL: 5, 500ms, 1m30s                5s
+#   MINIFLOW_TIMEOUT     for all together, likewise; then what runs is ended         none
 #   (*) but for the tasks that name an interpreter of their own
 #
-# It exits with 0 if every task that ran has succeeded, 1 if one failed, 2 if it cannot run at all, and after SIGINT,
-# SIGTERM or SIGHUP by that signal.
+# It exits with 0 if every task that ran has succeeded, 1 if one failed, 2 if it cannot run at all, 124 if it took
+# longer than its timeout, and after SIGINT, SIGTERM or SIGHUP by that signal.
 #
 # What stands in quotes here is data, whatever it looks like:
 # shellcheck disable=SC1003,SC1110,SC1111,SC1112,SC2016,SC2088
@@ -32,6 +33,8 @@ mf_tasks_dir=/project/tasks
 mf_output_dir=/project/out
 mf_work_dir=/project
 mf_keep_going=0
+mf_grace=5s
+mf_timeout=
 mf_params='{"date":"2023-01-01","limit":10,"quote":"it'\''s"}'
 mf_param_names='"date","limit","quote"'
 mf_python_1=.venv/bin/python
