@@ -86,28 +86,38 @@ async def run_flow(
     """
     prepared: _Prepared | None = None
     failure: BaseException | None = None
+    scope = _own_scope()
+    has_ended = anyio.Event()
 
     async def go() -> None:
         nonlocal prepared
-        prepared = await _prepare(
-            flow,
-            [CallbackSink(on_event)] if on_event is not None else [],
-            parallel=parallel,
-            params=params,
-            keep_going=keep_going,
-            python=python,
-            grace=grace,
-            timeout=timeout,
-            flows_dir=flows_dir,
-            tasks_dir=tasks_dir,
-            output_dir=output_dir,
-        )
-        await prepared.go()
+        try:
+            with scope:
+                prepared = await _prepare(
+                    flow,
+                    [CallbackSink(on_event)] if on_event is not None else [],
+                    parallel=parallel,
+                    params=params,
+                    keep_going=keep_going,
+                    python=python,
+                    grace=grace,
+                    timeout=timeout,
+                    flows_dir=flows_dir,
+                    tasks_dir=tasks_dir,
+                    output_dir=output_dir,
+                )
+                await prepared.go()
+        finally:
+            has_ended.set()
 
     try:
         # In a child task for the reason that `run_plan` gives: a run directory that is being made is not forgotten.
         async with anyio.create_task_group() as group:
             group.start_soon(go)
+            try:
+                await has_ended.wait()
+            finally:
+                scope.cancel()
     except BaseExceptionGroup as errors:
         failure = unwrapped(errors)
     if failure is not None:
@@ -124,7 +134,7 @@ async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterat
     ended and every status recorded before the block is left. Options and errors are those of `run_flow`.
     """
     feed = Feed()
-    scope = anyio.CancelScope()
+    scope = _own_scope()
     is_ready = anyio.Event()
     run: Run | None = None
     body_error: Exception | None = None
@@ -159,6 +169,15 @@ async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterat
         failure = body_error or unwrapped(errors)
     if failure is not None:
         raise failure
+
+
+def _own_scope() -> anyio.CancelScope:
+    """Return the scope of a run's own task. Whoever awaits the run cancels it when he is cancelled himself.
+
+    It does not hear of that otherwise: under asyncio, anyio counts what a scope has cancelled to the scope around it, whose
+    task may be another; with both cancelled, `Task.cancelling()` of our caller would forget that it was.
+    """
+    return anyio.CancelScope(shield=True)
 
 
 class Run:

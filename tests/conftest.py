@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,24 @@ def space(tmp_path: Path) -> Space:
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def marker(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A variable that every process of the test's runs has in its environment; at the end no process has it."""
+    value = str(uuid.uuid4())
+    monkeypatch.setenv("MARKER", value)
+    yield value
+    assert survivors(value) == []
+
+
+def survivors(marker: str) -> list[int]:
+    """Return the processes, our own aside, that have the marker in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        with contextlib.suppress(OSError):
+            if f"MARKER={marker}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found

@@ -11,9 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ from miniflow.events import Outcome, OutputChunk
 from miniflow.feed import MAX_WAITING_CHARACTERS
 from miniflow.runner import RunSetup, run_plan
 from miniflow.sinks.callback import CallbackSink
-from tests.conftest import Space, events, only
+from tests.conftest import Space, events, only, survivors
 
 # So many lines of one character wait for a reader.
 MAX_WAITING_LINES = MAX_WAITING_CHARACTERS // 101
@@ -80,27 +79,6 @@ def project(space: Space) -> Space:
     )
     space.flow(TWO)
     return space
-
-
-@pytest.fixture
-def marker(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A variable that every process of the test's runs has in its environment; at the end no process has it."""
-    value = str(uuid.uuid4())
-    monkeypatch.setenv("MARKER", value)
-    yield value
-    assert survivors(value) == []
-
-
-def survivors(marker: str) -> list[int]:
-    """Return the processes, our own aside, that have the marker in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        if process.name == str(os.getpid()):
-            continue
-        with contextlib.suppress(OSError):
-            if f"MARKER={marker}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                found.append(int(process.name))
-    return found
 
 
 def long_flow(*scripts: str) -> dict[str, Any]:

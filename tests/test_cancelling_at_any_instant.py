@@ -1,0 +1,448 @@
+"""A cancellation at every instant of a run, of every kind: no process is left, every task has its end, and it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import random
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+
+from miniflow import Event, open_run, read_run, run_flow
+from tests.conftest import Space, events, only, survivors
+
+ENDS = {"task.finished", "task.skipped", "task.cancelled"}
+
+# Something that prints, something that is tried again, something that comes after it whatever it was; all of it quick.
+FLOW = {
+    "name": "f",
+    "tasks": [
+        {"id": "prints", "script": "prints.sh"},
+        {"id": "fails", "script": "fails.sh", "retries": {"max": 1, "delay": 0.01}},
+        {"id": "after", "script": "prints.sh", "depends_on": "fails", "trigger_rule": "all_done"},
+        {"id": "never", "script": "prints.sh", "depends_on": "fails"},
+    ],
+}
+LONG = {
+    "name": "f",
+    "tasks": [
+        {"id": "sleeps", "script": "sleeps.sh"},
+        {"id": "deaf", "script": "deaf.sh"},
+        {"id": "stopped", "script": "stopped.sh"},
+        {"id": "loud", "script": "loud.sh"},
+        {"id": "fails", "script": "fails.sh", "retries": {"max": 3, "delay": 600}},
+        {"id": "after", "script": "prints.sh", "depends_on": "sleeps", "trigger_rule": "all_done"},
+    ],
+}
+
+
+@pytest.fixture
+def project(space: Space) -> Space:
+    space.script("prints.sh", "echo hello; echo there >&2; printf 'no end'")
+    space.script("fails.sh", "echo failing; exit 3")
+    space.script("sleeps.sh", "echo up; exec sleep 600")
+    space.script("deaf.sh", "trap '' TERM; echo up; sleep 600 & sleep 600")
+    space.script("stopped.sh", "echo up; kill -STOP $$")
+    space.script("loud.sh", "while :; do echo loud; done")
+    return space
+
+
+BEAT_S = 0.002
+
+
+class Instants:
+    """Counts what a loop does, one step of one task after the other, and does something at the n-th.
+
+    A run whose tasks all sleep has no steps: then a beat of the loop's is one.
+    """
+
+    def __init__(self, do: dict[int, Callable[[], object]]) -> None:
+        self.count = 0
+        self.done = 0
+        self.is_on = False
+        self._do = do
+
+    def tick(self) -> None:
+        if self.is_on:
+            self.count += 1
+            if self.count in self._do:
+                self.done += 1
+                self._do[self.count]()
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count while the block runs."""
+        self.is_on = True
+        try:
+            yield
+        finally:
+            self.is_on = False
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Tells of each callback that it runs."""
+
+    instants: Instants
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        def counted(*args: Any) -> None:
+            self.instants.tick()
+            callback(*args)
+
+        return super().call_soon(counted, *args, context=context)
+
+
+class CountingInstrument(trio.abc.Instrument):
+    """Tells of each step of each task."""
+
+    def __init__(self, instants: Instants) -> None:
+        self._instants = instants
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._instants.tick()
+
+
+def in_asyncio(main: Callable[[], Awaitable[None]], instants: Instants) -> None:
+    def loop() -> CountingLoop:
+        loop = CountingLoop()
+        loop.instants = instants
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        return loop
+
+    def beat() -> None:
+        instants.tick()
+        asyncio.get_running_loop().call_later(BEAT_S, beat)
+
+    async def go() -> None:
+        beat()
+        await main()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    complaints: list[Any] = []
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(go())
+    gc.collect()
+    assert complaints == []
+
+
+def in_trio(main: Callable[[], Awaitable[None]], instants: Instants) -> None:
+    async def beat() -> None:
+        while True:  # noqa: ASYNC110  nothing is awaited here: it is a clock
+            await trio.sleep(BEAT_S)
+
+    async def go() -> None:
+        trio.lowlevel.spawn_system_task(beat)
+        before = trio.lowlevel.current_statistics().tasks_living
+        await main()
+        assert trio.lowlevel.current_statistics().tasks_living == before
+
+    trio.run(go, instruments=[CountingInstrument(instants)])
+
+
+# What a run is cancelled in. Each is told at which instants, and returns whether there were that many.
+
+
+def in_a_scope(run: Callable[[], Awaitable[object]], at: list[int], backend: Callable[..., None]) -> bool:
+    async def main() -> None:
+        has_returned = False
+        with anyio.CancelScope() as scope, instants.counted():
+            scopes.append(scope)
+            await run()
+            has_returned = True
+        assert scope.cancelled_caught != has_returned
+        if backend is in_asyncio:
+            assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+        await anyio.lowlevel.checkpoint()  # goes on
+
+    scopes: list[anyio.CancelScope] = []
+    instants = Instants(dict.fromkeys(at, lambda: scopes[0].cancel()))
+    backend(main, instants)
+    return instants.done > 0
+
+
+def in_a_scope_of_asyncio(run: Callable[[], Awaitable[object]], at: list[int]) -> bool:
+    return in_a_scope(run, at, in_asyncio)
+
+
+def in_a_scope_of_trio(run: Callable[[], Awaitable[object]], at: list[int]) -> bool:
+    return in_a_scope(run, at, in_trio)
+
+
+def by_a_deadline_of_trio(run: Callable[[], Awaitable[object]], at: list[int]) -> bool:
+    async def main() -> None:
+        has_returned = False
+        with trio.move_on_after(float("inf")) as scope, instants.counted():
+            scopes.append(scope)
+            await run()
+            has_returned = True
+        assert scope.cancelled_caught != has_returned
+        await trio.lowlevel.checkpoint()
+
+    def expire() -> None:
+        scopes[0].deadline = trio.current_time()
+
+    scopes: list[trio.CancelScope] = []
+    instants = Instants(dict.fromkeys(at, expire))
+    in_trio(main, instants)
+    return instants.done > 0
+
+
+def by_a_timeout_of_asyncio(run: Callable[[], Awaitable[object]], at: list[int]) -> bool:
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        has_returned = False
+        try:
+            async with asyncio.timeout(None) as timeout:
+                timeouts.append(timeout)
+                with instants.counted():
+                    await run()
+                has_returned = True
+        except TimeoutError:
+            assert timeout.expired()
+            assert not has_returned
+        else:
+            assert has_returned
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)
+
+    def expire() -> None:
+        if not timeouts[0].expired():
+            timeouts[0].reschedule(asyncio.get_running_loop().time())
+
+    timeouts: list[asyncio.Timeout] = []
+    instants = Instants(dict.fromkeys(at, expire))
+    in_asyncio(main, instants)
+    return instants.done > 0
+
+
+def by_task_cancel(run: Callable[[], Awaitable[object]], at: list[int]) -> bool:
+    async def main() -> None:
+        async def cancellable() -> None:
+            try:
+                with instants.counted():
+                    await run()
+            finally:
+                cancelling.append(asyncio.current_task().cancelling())  # type: ignore[union-attr]
+
+        task = asyncio.create_task(cancellable())
+        tasks.append(task)
+        await asyncio.wait([task])
+        assert task.cancelled() == (instants.done > 0), task
+        if not task.cancelled():
+            task.result()
+        # As often as it was cancelled; nobody has called it off.
+        assert cancelling in ([], [instants.done])
+
+    tasks: list[asyncio.Task[None]] = []
+    cancelling: list[int] = []
+    instants = Instants(dict.fromkeys(at, lambda: tasks[0].cancel()))
+    in_asyncio(main, instants)
+    return instants.done > 0
+
+
+KINDS = [in_a_scope_of_asyncio, in_a_scope_of_trio, by_a_deadline_of_trio, by_a_timeout_of_asyncio, by_task_cancel]
+
+
+async def run_to_the_end(space: Space, **options: Any) -> None:
+    result = await run_flow(FLOW, parallel=2, grace=0.2, **space.directories, **options)
+    assert result.state == "failed"
+
+
+async def read_to_the_end(space: Space) -> None:
+    async with open_run(FLOW, parallel=2, grace=0.2, **space.directories) as run:
+        async for _ in run:
+            pass
+    assert run.result.state == "failed"
+
+
+def assert_whole(space: Space, flow: dict[str, Any]) -> str | None:
+    """The one run of the space has a whole record, or there is none; the run goes away. Returns the run's state."""
+    runs = list((space.output_dir / flow["name"]).glob("2*"))
+    if not runs:
+        return None
+    (run_dir,) = runs
+    assert [path for path in space.output_dir.rglob(".*") if path.is_file()] == []
+    journal = events(run_dir)
+    assert journal[0]["event"] == "run.started"
+    assert [event["event"] for event in journal].index("run.finished") == len(journal) - 1
+    ends = {event["task_id"]: event for event in journal if event["event"] in ENDS}
+    assert sorted(event["task_id"] for event in journal if event["event"] in ENDS) == sorted(t["id"] for t in flow["tasks"])
+    statuses = {path.name: int(path.read_text()) for path in (run_dir / "status").iterdir()}
+    assert statuses == {name: end["exit_status"] for name, end in ends.items() if end["event"] == "task.finished"}
+    assert all((end.get("state") == "succeeded") == (end.get("exit_status") == 0) for end in ends.values())
+    assert ends["fails"].get("state") != "succeeded"
+    assert {event["task_id"] for event in only(journal, "task.started")} == statuses.keys()
+    summary = json.loads((run_dir / "run.json").read_text())
+    assert summary["state"] == journal[-1]["state"] == read_run(run_dir).state
+    assert summary["tasks"].keys() == ends.keys()
+    assert sum(summary["counts"].values()) == len(ends)
+    assert (space.output_dir / flow["name"] / "latest").resolve() == run_dir.resolve()
+    run_dir.rename(space.path / run_dir.name)
+    return str(summary["state"])
+
+
+def sweep(space: Space, marker: str, cancelled: Callable[[int], bool], instants: Iterator[int]) -> set[str | None]:
+    states = set()
+    for instant in instants:
+        is_reached = cancelled(instant)
+
+        assert survivors(marker) == []
+        states.add(assert_whole(space, FLOW))
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        if not is_reached:
+            assert instant > 25, "so few steps cannot be all"
+            return states
+    return states
+
+
+def each(first: int, step: int) -> Iterator[int]:
+    """Every step-th instant, or every one in the midst of `pytest -m stress`."""
+    yield from range(first, 1000, step)
+
+
+EVERY = [pytest.param(25, id="some"), pytest.param(1, id="all", marks=pytest.mark.stress)]
+
+
+@pytest.mark.parametrize("step", EVERY)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_is_cancelled_at_each_of_its_steps(project: Space, marker: str, kind: Any, step: int) -> None:
+    states = sweep(project, marker, lambda k: bool(kind(lambda: run_to_the_end(project), [k])), each(1, step))
+
+    assert states >= {"cancelled", "failed"}
+
+
+@pytest.mark.parametrize("step", EVERY)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_read_is_cancelled_at_each_of_its_steps(project: Space, marker: str, kind: Any, step: int) -> None:
+    states = sweep(project, marker, lambda k: bool(kind(lambda: read_to_the_end(project), [k])), each(10, step))
+
+    assert states >= {"cancelled", "failed"}
+
+
+@pytest.mark.parametrize("step", EVERY)
+@pytest.mark.parametrize("later", [1, 2, 3, 7, 20])
+def test_a_task_is_cancelled_at_each_of_its_steps_and_again_soon_after(
+    project: Space, marker: str, later: int, step: int
+) -> None:
+    step = step if step == 1 else 60
+    sweep(
+        project, marker, lambda k: by_task_cancel(lambda: run_to_the_end(project), [k, k + later]), each(10 + 7 * later, step)
+    )
+
+
+@pytest.mark.parametrize("kind", ["cancels", "raises"])
+@pytest.mark.anyio
+async def test_the_function_that_is_told_of_events_cancels_or_raises_at_each(project: Space, marker: str, kind: str) -> None:
+    for n in range(1, 100):
+        left = n
+
+        def on_event(event: Event) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                if kind == "raises":
+                    raise KeyError("mine")
+                scope.cancel()
+
+        with anyio.CancelScope() as scope, contextlib.suppress(KeyError):
+            await run_to_the_end(project, on_event=on_event)
+
+        assert survivors(marker) == []
+        state = assert_whole(project, FLOW)
+        if left > 0:
+            assert n > 10
+            return
+        assert state is not None
+    pytest.fail("there are not so many events")
+
+
+# --- hosts that reap the children of others
+
+
+@contextlib.contextmanager
+def reaping_thread() -> Iterator[None]:
+    def reap() -> None:
+        while not stop.is_set():
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                os.sched_yield()
+
+    stop = threading.Event()
+    thread = threading.Thread(target=reap)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def reaping_handler() -> Iterator[None]:
+    def reap(number: int, frame: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    before = signal.signal(signal.SIGCHLD, reap)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.parametrize("step", EVERY)
+@pytest.mark.parametrize("reaping", [reaping_thread, reaping_handler])
+@pytest.mark.parametrize("kind", [in_a_scope_of_trio, by_task_cancel])
+def test_a_host_that_reaps_every_child_never_makes_a_success_of_a_cancelled_one(
+    project: Space, marker: str, kind: Any, reaping: Any, step: int
+) -> None:
+    async def run() -> None:
+        await run_flow(FLOW, parallel=2, grace=0.2, **project.directories)
+
+    with reaping():
+        for instant in each(20, step if step == 1 else 50):
+            is_reached = kind(run, [instant])
+
+            assert survivors(marker) == []
+            assert_whole(project, FLOW)
+            if not is_reached:
+                break
+
+
+# --- random instants of a run of tasks that do not end of themselves
+
+
+def cancel_at_random_instants(space: Space, marker: str, kind: Any, count: int, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    for _ in range(count):
+        first = chance.randrange(1, 100)
+        at = [first, first + chance.randrange(1, 30)]
+
+        async def run() -> None:
+            await run_flow(LONG, parallel=chance.randrange(1, 6), grace=0.1, **space.directories)
+
+        assert kind(run, at)
+
+        assert survivors(marker) == []
+        assert assert_whole(space, LONG) in (None, "cancelled")
+
+
+@pytest.mark.parametrize("count", [pytest.param(4, id="some"), pytest.param(200, id="many", marks=pytest.mark.stress)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.timeout(600)
+def test_a_run_of_stubborn_tasks_is_cancelled_at_random_instants(project: Space, marker: str, kind: Any, count: int) -> None:
+    cancel_at_random_instants(project, marker, kind, count, seed=KINDS.index(kind))
