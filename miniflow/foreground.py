@@ -21,8 +21,6 @@ from miniflow.stdout import Output
 NEEDED_DESCRIPTORS = 16
 WRITE_BYTES = 256 * 1024
 """What is written to standard output at once: many small events, and not all that waits if it is much."""
-LEAST_PATIENCE_S = 0.2
-"""What a reader of standard output has at least, to take the last events: without any, one that is awake would miss them."""
 
 
 def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unpack[RunOptions]) -> int:
@@ -68,7 +66,7 @@ class _Foreground:
         self._console = ConsoleRenderer(level)
         self._stdout = Output(1)
         self._stderr = Output(2)
-        self._patience_s = max(grace_s, LEAST_PATIENCE_S)
+        self._patience_s = grace_s
         self._run: Run | None = None
         self.signals = StopSignals()
         self.result: RunResult | None = None

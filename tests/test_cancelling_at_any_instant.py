@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import random
 import signal
@@ -19,9 +18,8 @@ import pytest
 import trio
 
 from miniflow import Event, open_run, read_run, run_flow
-from tests.conftest import Space, events, only, survivors
-
-ENDS = {"task.finished", "task.skipped", "task.cancelled"}
+from tests.conftest import Space, survivors
+from tests.records import assert_whole
 
 # Something that prints, something that is tried again, something that comes after it whatever it was; all of it quick.
 FLOW = {
@@ -266,30 +264,17 @@ async def read_to_the_end(space: Space) -> None:
     assert run.result.state == "failed"
 
 
-def assert_whole(space: Space, flow: dict[str, Any]) -> str | None:
-    """The one run of the space has a whole record, or there is none; the run goes away. Returns the run's state."""
+def ended(space: Space, flow: dict[str, Any]) -> str | None:
+    """Return the state of the one run of the space, whose record is whole, or None if there is none; the run goes away."""
     runs = list((space.output_dir / flow["name"]).glob("2*"))
     if not runs:
         return None
     (run_dir,) = runs
-    assert [path for path in space.output_dir.rglob(".*") if path.is_file()] == []
-    journal = events(run_dir)
-    assert journal[0]["event"] == "run.started"
-    assert [event["event"] for event in journal].index("run.finished") == len(journal) - 1
-    ends = {event["task_id"]: event for event in journal if event["event"] in ENDS}
-    assert sorted(event["task_id"] for event in journal if event["event"] in ENDS) == sorted(t["id"] for t in flow["tasks"])
-    statuses = {path.name: int(path.read_text()) for path in (run_dir / "status").iterdir()}
-    assert statuses == {name: end["exit_status"] for name, end in ends.items() if end["event"] == "task.finished"}
-    assert all((end.get("state") == "succeeded") == (end.get("exit_status") == 0) for end in ends.values())
-    assert ends["fails"].get("state") != "succeeded"
-    assert {event["task_id"] for event in only(journal, "task.started")} == statuses.keys()
-    summary = json.loads((run_dir / "run.json").read_text())
-    assert summary["state"] == journal[-1]["state"] == read_run(run_dir).state
-    assert summary["tasks"].keys() == ends.keys()
-    assert sum(summary["counts"].values()) == len(ends)
-    assert (space.output_dir / flow["name"] / "latest").resolve() == run_dir.resolve()
+    state = assert_whole(run_dir, [task["id"] for task in flow["tasks"]])
+    assert read_run(run_dir).tasks["fails"].state != "succeeded"
+    assert space.latest(flow["name"]) == run_dir.resolve()
     run_dir.rename(space.path / run_dir.name)
-    return str(summary["state"])
+    return state
 
 
 def sweep(space: Space, marker: str, cancelled: Callable[[int], bool], instants: Iterator[int]) -> set[str | None]:
@@ -298,7 +283,7 @@ def sweep(space: Space, marker: str, cancelled: Callable[[int], bool], instants:
         is_reached = cancelled(instant)
 
         assert survivors(marker) == []
-        states.add(assert_whole(space, FLOW))
+        states.add(ended(space, FLOW))
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)
         if not is_reached:
@@ -360,7 +345,7 @@ async def test_the_function_that_is_told_of_events_cancels_or_raises_at_each(pro
             await run_to_the_end(project, on_event=on_event)
 
         assert survivors(marker) == []
-        state = assert_whole(project, FLOW)
+        state = ended(project, FLOW)
         if left > 0:
             assert n > 10
             return
@@ -418,7 +403,7 @@ def test_a_host_that_reaps_every_child_never_makes_a_success_of_a_cancelled_one(
             is_reached = kind(run, [instant])
 
             assert survivors(marker) == []
-            assert_whole(project, FLOW)
+            ended(project, FLOW)
             if not is_reached:
                 break
 
@@ -438,7 +423,7 @@ def cancel_at_random_instants(space: Space, marker: str, kind: Any, count: int, 
         assert kind(run, at)
 
         assert survivors(marker) == []
-        assert assert_whole(space, LONG) in (None, "cancelled")
+        assert ended(space, LONG) in (None, "cancelled")
 
 
 @pytest.mark.parametrize("count", [pytest.param(4, id="some"), pytest.param(200, id="many", marks=pytest.mark.stress)])

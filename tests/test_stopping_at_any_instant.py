@@ -1,0 +1,217 @@
+"""Signals at every instant of a run: it ends by the signal, in time, with a whole record, and nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miniflow import MiniFlowError, read_run
+from tests.conftest import Space, survivors
+from tests.records import assert_whole
+
+INSTANTS = str(Path(__file__).with_name("instants.py"))
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+GRACE_S = 0.2
+FLOW: dict[str, Any] = {
+    "name": "f",
+    "tasks": [
+        {"id": "sleeps", "script": "sleeps.sh"},
+        {"id": "deaf", "script": "deaf.sh"},
+        {"id": "stopped", "script": "stopped.sh"},
+        {"id": "loud", "script": "loud.sh"},
+        {"id": "fails", "script": "fails.sh", "retries": {"max": 3, "delay": 600}},
+        *({"id": f"quick{n}", "script": "quick.sh"} for n in range(20)),
+        {"id": "after", "script": "quick.sh", "depends_on": "sleeps", "trigger_rule": "all_done"},
+    ],
+}
+SHORT: dict[str, Any] = {  # it ends of itself
+    "name": "short",
+    "tasks": [
+        {"id": "fails", "script": "fails.sh", "retries": {"max": 1, "delay": 0.05}},
+        {"id": "quick", "script": "quick.sh"},
+        {"id": "after", "script": "quick.sh", "depends_on": "fails", "trigger_rule": "all_done"},
+    ],
+}
+
+
+@pytest.fixture
+def project(space: Space) -> Space:
+    space.script("sleeps.sh", "echo up; sleep 600 & sleep 600")
+    space.script("deaf.sh", "trap '' TERM; echo up; sleep 600 & sleep 600")
+    space.script("stopped.sh", "echo up; kill -STOP $$")
+    space.script("loud.sh", "while :; do echo loud; done")
+    space.script("fails.sh", "exit 3")
+    space.script("quick.sh", "echo quick")
+    space.flow(FLOW)
+    space.flow(SHORT)
+    return space
+
+
+def command(space: Space, flow: dict[str, Any], *args: str, program: Sequence[str] = ("-m", "miniflow")) -> list[str]:
+    directories = ["-f", str(space.flows_dir), "-t", str(space.tasks_dir), "-o", str(space.output_dir)]
+    return [sys.executable, *program, *directories, "run", flow["name"], "--grace", str(GRACE_S), *args]
+
+
+def ended(space: Space, flow: dict[str, Any]) -> str | None:
+    """Return the state of the one run there was, or None if there was none. What there is goes away."""
+    tasks = [task["id"] for task in flow["tasks"]]
+    runs = list((space.output_dir / flow["name"]).glob("2*"))
+    if not runs:
+        return None
+    (run_dir,) = runs
+    run_dir = run_dir.rename(space.path / run_dir.name)
+    if not (run_dir / "events.jsonl").exists() or not (run_dir / "events.jsonl").stat().st_size:
+        with contextlib.suppress(MiniFlowError):
+            assert read_run(run_dir).state == "interrupted"
+        return "half-made"
+    return assert_whole(run_dir, tasks)
+
+
+# --- every instant: the lines of our own code
+
+
+def stop_at(space: Space, marker: str, instant: int, numbers: Sequence[int], *options: str) -> bool:
+    """Send signals at the instant and right after it; return whether the run has ended before."""
+    report = space.path / "report.json"
+    report.unlink(missing_ok=True)
+    program = [INSTANTS, str(report), str(instant), ",".join(str(int(number)) for number in numbers)]
+    process = subprocess.run(
+        command(space, SHORT, *options, program=program),
+        cwd=space.path,
+        env=space.environ(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in process.stderr, process.stderr
+    assert survivors(marker) == []
+    if report.exists():  # whoever dies by a signal does not write it
+        assert process.returncode == 1
+        assert ended(space, SHORT) == "failed"
+        return True
+    assert process.returncode in [-number for number in numbers]
+    # Two at once may come while the run's directory is being made, and nobody takes that for a run.
+    assert ended(space, SHORT) in (None, "cancelled", "failed", *(["half-made"] if len(numbers) > 1 else []))
+    return False
+
+
+def stop_at_lines(space: Space, marker: str, step: int, signals_each: int) -> None:
+    for turn, instant in enumerate(range(1 + step // 2, 10_000, step)):
+        numbers = [SIGNALS[turn % 3], SIGNALS[turn // 3 % 3]][:signals_each]
+        if stop_at(space, marker, instant, numbers, "--parallel", str(1 + turn % 3)):
+            assert instant > 1000
+            return
+    pytest.fail("there are not so many lines")
+
+
+@pytest.mark.parametrize("step", [pytest.param(400, id="some"), pytest.param(5, id="many", marks=pytest.mark.stress)])
+@pytest.mark.timeout(3600)
+def test_a_signal_at_a_line_of_ours(project: Space, marker: str, step: int) -> None:
+    stop_at_lines(project, marker, step, 1)
+
+
+@pytest.mark.parametrize("step", [pytest.param(600, id="some"), pytest.param(11, id="many", marks=pytest.mark.stress)])
+@pytest.mark.timeout(3600)
+def test_a_second_signal_right_after(project: Space, marker: str, step: int) -> None:
+    stop_at_lines(project, marker, step, 2)
+
+
+# --- random instants of a run that does not end of itself
+
+
+def stop_after(space: Space, marker: str, line: list[str], seconds: float, numbers: Sequence[int], pause_s: float) -> float:
+    """Start a command, send it signals; return the seconds from the first to its death. Nothing of it is left then."""
+    with subprocess.Popen(
+        line,
+        cwd=space.path,
+        env=space.environ({"MINIFLOW_GRACE": str(GRACE_S)}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        spin(seconds)
+        sent_at = time.monotonic()
+        for nth, number in enumerate(numbers, 1):
+            process.send_signal(number)
+            if nth < len(numbers):
+                spin(pause_s)
+        process.wait()
+        died_at = time.monotonic()
+        assert survivors(marker) == []
+        assert process.stderr is not None
+        shown = process.stderr.read()
+    assert process.returncode in [-number for number in numbers], shown
+    assert "Traceback" not in shown or "miniflow" not in shown, shown
+    return died_at - sent_at
+
+
+def spin(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        os.sched_yield()
+
+
+def stop_at_random(space: Space, marker: str, count: int, seed: int, script: Path | None) -> list[float]:
+    chance = random.Random(seed)  # noqa: S311
+    took = []
+    for turn in range(count):
+        numbers = [SIGNALS[turn % 3], *([chance.choice(SIGNALS)] if turn % 4 == 3 else [])]
+        line = ["bash", str(script)] if script else command(space, FLOW, "--parallel", str(chance.randrange(1, 9)))
+        took.append(stop_after(space, marker, line, chance.uniform(0.02, 0.6), numbers, chance.uniform(0, 0.1)))
+        runs = list((space.output_dir / "f").glob("2*"))
+        if not script:
+            assert ended(space, FLOW) in (None, "cancelled", *(["half-made"] if len(numbers) > 1 else []))
+        elif runs and (runs[0] / "events.jsonl").exists():
+            assert assert_whole(runs[0], [task["id"] for task in FLOW["tasks"]], by_script=True) == "cancelled"
+        for run_dir in runs:
+            if run_dir.exists():
+                run_dir.rename(space.path / run_dir.name)
+    return took
+
+
+def report_times(what: str, took: list[float]) -> None:
+    took.sort()
+    late = sum(seconds > GRACE_S + 0.5 for seconds in took)
+    print(  # noqa: T201
+        f"\n{what}: {len(took)} stopped, median {statistics.median(took):.3f} s, 99 % {took[len(took) * 99 // 100]:.3f} s,"
+        f" longest {took[-1]:.3f} s; {late} later than grace + 0.5 s"
+    )
+
+
+def test_a_signal_at_a_random_instant(project: Space, marker: str) -> None:
+    stop_at_random(project, marker, 8, seed=1, script=None)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+def test_signals_at_random_instants_and_how_long_they_take(project: Space, marker: str) -> None:
+    report_times("scheduler", stop_at_random(project, marker, 400, seed=2, script=None))
+
+
+def script(space: Space) -> Path:
+    subprocess.run(command(space, FLOW, "--dry-run"), check=True, cwd=space.path, stdout=subprocess.DEVNULL)
+    return space.output_dir / "f.sh"
+
+
+def test_a_signal_to_the_script_at_a_random_instant(project: Space, marker: str) -> None:
+    stop_at_random(project, marker, 4, seed=3, script=script(project))
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+def test_signals_to_the_script_at_random_instants_and_how_long_they_take(project: Space, marker: str) -> None:
+    report_times("script", stop_at_random(project, marker, 200, seed=4, script=script(project)))
