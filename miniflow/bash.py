@@ -99,11 +99,14 @@ def _comment(text: str, indent: str = "# ") -> list[str]:
 def _header(plan: Plan) -> list[str]:
     place = plan.place
     version = f", version {plan.version}" if plan.version else ""
+    named = plan.selection.named() if plan.selection else ()
+    part = " ".join(f"--{name} {task_id}" for name, ids in named for task_id in ids)
     timeout = "none" if plan.timeout_s is None else format_duration(plan.timeout_s)
     return [
         "#!/usr/bin/env bash",
         *_comment(f"Flow {plan.flow}{version}"),
         *(["#", *_comment(plan.description, "#   ")] if plan.description.strip() else []),
+        *(["#", f"# A part of the flow: {part}. What its tasks depend on besides counts as done."] if part else []),
         "#",
         "# Written by MiniFlow, whose `miniflow run` does the same. It needs bash 4.3 or newer, coreutils and python3,",
         "# and nothing of MiniFlow. It runs the tasks one after the other, and records what happens in a directory of its own",

@@ -207,6 +207,16 @@ def _echo_table(rows: list[dict[str, Any]]) -> None:
     help="After a failure, go on with all that does not depend on it.",
 )
 @click.option(
+    "--only", metavar="ID", multiple=True, help="Run this task; repeat it for more. What it depends on besides counts as done."
+)
+@click.option("--from", "from_", metavar="ID", multiple=True, help="Run this task and all downstream of it; repeatable.")
+@click.option(
+    "--until",
+    metavar="ID",
+    multiple=True,
+    help="Run this task and all upstream of it; repeatable. With --from: what lies between.",
+)
+@click.option(
     "--grace",
     metavar="DURATION",
     envvar="MINIFLOW_GRACE",
@@ -245,6 +255,9 @@ def run(
     dry_run: bool,
     parallel: str,
     keep_going: bool,
+    only: tuple[str, ...],
+    from_: tuple[str, ...],
+    until: tuple[str, ...],
     grace: str,
     timeout: str | None,
     python: str | None,
@@ -256,6 +269,9 @@ def run(
     options: dict[str, Any] = {
         "params": read_params(params) if params is not None else None,
         "keep_going": keep_going,
+        "only": only or None,
+        "from_": from_ or None,
+        "until": until or None,
         "grace": read_seconds("--grace", grace),
         "timeout": read_seconds("--timeout", timeout, least=0.001) if timeout is not None else None,
         "python": os.path.abspath(python) if python and "/" in python else python,

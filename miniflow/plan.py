@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from miniflow.errors import FlowError, ParamsError
@@ -16,6 +16,7 @@ from miniflow.expand import MAX_ARGUMENT_BYTES, Expander, resolve_params
 from miniflow.graph import topological_order
 from miniflow.jsontext import Path, located
 from miniflow.model import Flow, Json, Retries, TriggerRule
+from miniflow.selection import Selection, selected
 from miniflow.variables import secret_texts
 
 DEFAULT_GRACE_S = 5.0
@@ -75,6 +76,8 @@ class Plan:
     grace_s: float = DEFAULT_GRACE_S
     timeout_s: float | None = None
     """For the whole run, from its first event."""
+    selection: Selection | None = None
+    """The part of the flow that the tasks are; None: all of it."""
 
     @property
     def params_json(self) -> str:
@@ -130,6 +133,7 @@ class Plan:
             "timeout_s": self.timeout_s,
             "params": self.params,
             **({"secret_env": self.secret_env} if self.secret_env else {}),
+            **({"selection": dict(self.selection.named())} if self.selection else {}),
             "tasks": [
                 {
                     "id": task.id,
@@ -157,16 +161,19 @@ def make_plan(
     environ: Mapping[str, str] | None = None,
     grace_s: float = DEFAULT_GRACE_S,
     timeout_s: float | None = None,
+    selection: Selection | None = None,
 ) -> Plan:
     """Resolve a flow that `parse` has checked.
 
     Args:
         environ: Where the values of the flow's secrets are, if they are known: none of them may stand in the plan.
+        selection: The part of the flow to plan; what is wrong elsewhere in it is an error all the same.
 
     Raises:
         ParamsError: The parameters do not fit what the flow declares, or hold a secret.
         FlowError: A placeholder names nothing, an argument or variable is larger than the kernel takes, or a secret stands
             in the flow.
+        UsageError: The selection names a task that is not there, or selects none.
     """
     secret_env = tuple(dict.fromkeys([*flow.secret_env, *(name for task in flow.tasks for name in task.secret_env)]))
     secrets = secret_texts(secret_env, environ or {})
@@ -201,6 +208,9 @@ def make_plan(
     if expander.problems:
         source = flow.source
         raise FlowError(located(expander.problems, source.text if source else None, source.file if source else None))
+    if selection is not None:
+        ids = [task.id for task in tasks]
+        tasks = _part(tasks, selected(selection, flow.name, ids, [task.upstream for task in tasks]))
     plan = Plan(
         flow=flow.name,
         description=flow.description,
@@ -212,11 +222,25 @@ def make_plan(
         secret_env=secret_env,
         grace_s=grace_s,
         timeout_s=timeout_s,
+        selection=selection,
     )
     size = len(f"MINIFLOW_PARAMS={plan.params_json}".encode()) + 1
     if size > MAX_ARGUMENT_BYTES:
         raise ParamsError(f"params: {size} bytes as JSON; the kernel takes less than {MAX_ARGUMENT_BYTES} in one variable")
     return plan
+
+
+def _part(tasks: Sequence[PlannedTask], chosen: Sequence[int]) -> list[PlannedTask]:
+    """Return the chosen tasks, as if what they depend on besides had been done: it counts for no trigger rule."""
+    place_of = {index: place for place, index in enumerate(chosen)}
+    part = []
+    for index in chosen:
+        task = tasks[index]
+        upstream = tuple([place_of[needed] for needed in task.upstream if needed in place_of])
+        # Without a failure that it could wait for, it would be skipped, though somebody wants it to run.
+        rule = "all_done" if task.trigger_rule == "one_failed" and task.upstream and not upstream else task.trigger_rule
+        part.append(replace(task, upstream=upstream, trigger_rule=rule))
+    return part
 
 
 def _texts(flow: Flow) -> Iterator[tuple[Path, str]]:

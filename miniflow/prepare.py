@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
@@ -17,11 +17,15 @@ from miniflow.files import write_atomically
 from miniflow.model import Flow
 from miniflow.parse import flow_from_mapping
 from miniflow.plan import DEFAULT_GRACE_S, Place, Plan, make_plan
+from miniflow.selection import Selection
 from miniflow.variables import missing_secrets
 
 PathLike: TypeAlias = str | os.PathLike[str]
 FlowLike: TypeAlias = str | os.PathLike[str] | Flow | Mapping[str, Any]
 """A flow's name in the flows directory, a flow file's path, a `Flow`, or a mapping that has the form of a flow file."""
+
+TaskIds: TypeAlias = str | Sequence[str]
+"""One id, or any number of them."""
 
 DEFAULT_FLOWS_DIR = "./flows"
 DEFAULT_TASKS_DIR = "./tasks"
@@ -33,6 +37,9 @@ class PlanOptions(TypedDict, total=False):
 
     params: Mapping[str, Any] | None
     keep_going: bool
+    only: TaskIds | None
+    from_: TaskIds | None
+    until: TaskIds | None
     python: str | None
     grace: float
     timeout: float | None
@@ -67,6 +74,9 @@ def plan_flow(
     *,
     params: Mapping[str, Any] | None = None,
     keep_going: bool = False,
+    only: TaskIds | None = None,
+    from_: TaskIds | None = None,
+    until: TaskIds | None = None,
     python: str | None = None,
     grace: float = DEFAULT_GRACE_S,
     timeout: float | None = None,
@@ -83,6 +93,7 @@ def plan_flow(
     """
     grace_s = _seconds("grace", grace, 0)
     timeout_s = _seconds("timeout", timeout, 0.001) if timeout is not None else None
+    ids = _ids("only", only), _ids("from_", from_), _ids("until", until)
     loaded = load_flow(flow, flows_dir=flows_dir, tasks_dir=tasks_dir)
     place = Place(
         tasks_dir=_absolute(tasks_dir, "the tasks directory"),
@@ -90,7 +101,16 @@ def plan_flow(
         work_dir=_absolute(".", "the current directory"),
         python=_checked(python or default_python(os.environ), "the interpreter"),
     )
-    return make_plan(loaded, params, place, keep_going=keep_going, environ=os.environ, grace_s=grace_s, timeout_s=timeout_s)
+    return make_plan(
+        loaded,
+        params,
+        place,
+        keep_going=keep_going,
+        environ=os.environ,
+        grace_s=grace_s,
+        timeout_s=timeout_s,
+        selection=Selection(*ids) if any(ids) else None,
+    )
 
 
 def require_secrets(plan: Plan, environ: Mapping[str, str]) -> None:
@@ -156,6 +176,18 @@ def _seconds(name: str, value: object, least: float) -> float:
     if seconds is None or seconds < least:
         raise UsageError(f"{name} must be a number of seconds from {least:g} to a year, not {value!r}")
     return seconds
+
+
+def _ids(name: str, value: object) -> tuple[str, ...]:
+    """Return the ids of tasks that an argument names, each once."""
+    if value is None:
+        return ()
+    ids = (value,) if isinstance(value, str) else value
+    if not isinstance(ids, Sequence) or not all(isinstance(task_id, str) for task_id in ids):
+        raise UsageError(f"{name} must be the id of a task, or a sequence of ids, not {value!r}")
+    if not ids:  # to run nothing, or everything? neither was meant
+        raise UsageError(f"{name} names no task")
+    return tuple(dict.fromkeys(ids))
 
 
 def check_parallel(parallel: object) -> int:

@@ -30,6 +30,7 @@ from miniflow.prepare import (
     FlowLike,
     PathLike,
     PlanOptions,
+    TaskIds,
     check_parallel,
     plan_flow,
     require_secrets,
@@ -53,6 +54,9 @@ async def run_flow(
     parallel: int = 1,
     params: Mapping[str, Any] | None = None,
     keep_going: bool = False,
+    only: TaskIds | None = None,
+    from_: TaskIds | None = None,
+    until: TaskIds | None = None,
     on_event: Callable[[Event], object] | None = None,
     python: str | None = None,
     grace: float = DEFAULT_GRACE_S,
@@ -70,6 +74,9 @@ async def run_flow(
         parallel: How many attempts may run at once. With 1, tasks run in the script's order.
         params: Override the flow's defaults.
         keep_going: Whether tasks that do not depend on a failed one start after it has failed.
+        only: Run these tasks alone, by their ids. What a task depends on besides those that run counts as done.
+        from_: Run these and all downstream of them.
+        until: Run these and all upstream of them; with `from_`, what lies between.
         on_event: Called with each event, in the event loop: be quick. What it raises stops the run, and is raised here.
         python: The interpreter of tasks that name none; see `default_python`.
         grace: Seconds between SIGTERM and SIGKILL when an attempt is timed out or cancelled.
@@ -99,6 +106,9 @@ async def run_flow(
                     parallel=parallel,
                     params=params,
                     keep_going=keep_going,
+                    only=only,
+                    from_=from_,
+                    until=until,
                     python=python,
                     grace=grace,
                     timeout=timeout,

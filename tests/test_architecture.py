@@ -19,7 +19,7 @@ LAYERS = """
     suggest model
     durations graph jsontext kinds masking placeholders
     variables
-    check parse dump expand
+    check parse dump expand selection
     plan
     bash
     events
