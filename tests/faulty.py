@@ -134,8 +134,33 @@ def inject(kind: str, index: int, number: int, calls: mmap.mmap) -> None:
     select.epoll = Epoll  # type: ignore[misc, assignment]
     selectors.EpollSelector._selector_cls = Epoll  # type: ignore[attr-defined]
     Epoll.register = register  # type: ignore[attr-defined]
+    if kind == "disk":
+        os.write = on_a_disk_with(index, number, calls)
+        return
     for place, name in PLACES[kind]:
         setattr(place, name, failing(getattr(place, name)))
+
+
+def on_a_disk_with(room: int, number: int, calls: mmap.mmap) -> Callable[[int, bytes], int]:
+    """Return an `os.write` to a disk with so many bytes of room. All that was wanted is counted in `calls`."""
+    real = os.write
+    wanted = 0
+
+    def write(descriptor: int, data: bytes) -> int:
+        nonlocal wanted
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or descriptor < 3:
+            return real(descriptor, data)
+        left = max(0, room - wanted)
+        if data and not left:
+            wanted += len(data)
+            struct.pack_into("i", calls, 0, wanted)
+            raise OSError(number, os.strerror(number))
+        written = real(descriptor, memoryview(data)[:left])  # what still fits, as the kernel does
+        wanted += written
+        struct.pack_into("i", calls, 0, wanted)
+        return written
+
+    return write
 
 
 def wait_ended(pid: int) -> int:

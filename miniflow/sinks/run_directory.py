@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -71,18 +72,22 @@ class RunDirectorySink:
             self._journal.append(rendered)
         self._record.apply(item.to_dict())
         if isinstance(item, TaskFinished):
-            self._close_log(item.task_id)
+            self._close_log(item.task_id, check=True)
             write_atomically(self._run_dir.status(item.task_id), b"%d\n" % item.exit_status)
         elif isinstance(item, RunFinished):
+            with writing(self._run_dir.journal):
+                self._journal.check()
             summary = self._record.summary(item.flow, item.run_id)
             write_atomically(self._run_dir.summary, json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n")
 
     def close(self) -> None:
         """Close all files; the record stays readable."""
-        for task_id in list(self._logs):
-            self._close_log(task_id)
-        with writing(self._run_dir.journal):
-            self._journal.close()
+        try:
+            for task_id in list(self._logs):
+                self._close_log(task_id)
+        finally:
+            with writing(self._run_dir.journal):
+                self._journal.close()
 
     def _write_log(self, task_id: str, rendered: bytes) -> None:
         path = self._run_dir.log(task_id)
@@ -92,12 +97,16 @@ class RunDirectorySink:
                 rendered = self._unwritten.pop(task_id, b"") + rendered
             self._logs[task_id].append(rendered)
 
-    def _close_log(self, task_id: str) -> None:
+    def _close_log(self, task_id: str, *, check: bool = False) -> None:
         self._unwritten.pop(task_id, None)
         log = self._logs.pop(task_id, None)
         if log is not None:
             with writing(self._run_dir.log(task_id)):
-                log.close()  # where a network's file system says that it is full
+                try:
+                    if check:
+                        log.check()
+                finally:
+                    log.close()  # where a network's file system says that it is full
 
 
 class _Lines:
@@ -108,8 +117,15 @@ class _Lines:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         self._is_torn = False
+
+    def check(self) -> None:
+        """See that what was written can still be read: a task may have removed the file, which no write tells."""
+        ours, found = os.fstat(self._descriptor), os.stat(self._path)
+        if not os.path.samestat(ours, found):
+            raise OSError(errno.ESTALE, "another file has taken its place")
 
     def append(self, lines: bytes) -> None:
         if self._is_torn:
