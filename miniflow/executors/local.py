@@ -22,7 +22,7 @@ import anyio.lowlevel
 from miniflow.errors import InternalError
 from miniflow.events import Outcome, Stream
 from miniflow.executors import Attempt, Observer
-from miniflow.guardian import start_time
+from miniflow.guardian import is_group_alive, start_time
 from miniflow.lifeline import Lifeline
 
 READ_BYTES = 64 * 1024  # as much as a pipe holds
@@ -181,6 +181,10 @@ class _Process:
         )
         self._group_deadline: float | None = None
         """Until when what is left of the group is waited for, once it was asked to end."""
+        self._has_living_group = True
+        """Whether somebody in its group was no zombie, when that was looked at the last time."""
+        self._look_at_group_at = 0.0
+        self._look_pause_s = POLL_S
         self._outcome: Outcome | None = None
         """How the process ended, once it was reaped."""
         self._exit_fd: int | None = None
@@ -359,15 +363,15 @@ class _Process:
             if self._outcome is None:
                 # Somebody else may have reaped the child; then its id may be anybody's, and must not be signalled.
                 os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            elif not self._is_group_left():
+            elif not self._is_group_there():
                 return
             os.killpg(self._popen.pid, number)
         except (ChildProcessError, ProcessLookupError, PermissionError):
             # Nobody is left; or, on a system other than Linux, only a zombie.
             return
 
-    def _is_group_left(self) -> bool:
-        """Return whether somebody is left of the group of a process that was reaped, by us."""
+    def _is_group_there(self) -> bool:
+        """Return whether the group of a process that was reaped, by us, has members, if only zombies."""
         if self._outcome is None or self._outcome.reason == "lost":
             return False
         try:
@@ -377,6 +381,20 @@ class _Process:
         except PermissionError:
             pass
         return True
+
+    def _is_group_left(self) -> bool:
+        """Return whether somebody of the group is left who has not ended.
+
+        Zombies do not count: whoever adopts them may take its time, or never reap them (the first process of many a container).
+        """
+        if not self._is_group_there():
+            return False
+        now = time.monotonic()
+        if now >= self._look_at_group_at:
+            self._has_living_group = is_group_alive(self._popen.pid)
+            self._look_at_group_at = now + self._look_pause_s
+            self._look_pause_s = min(2 * self._look_pause_s, 0.5)
+        return self._has_living_group
 
     def _reap(self) -> Outcome:
         try:
