@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         TaskOutput,
         TaskResult,
         TaskRetrying,
+        TaskReused,
         TaskSkipped,
         TaskStarted,
     )
@@ -56,7 +57,7 @@ _HOME = {
     ),
     "miniflow.events": (
         "Event", "RunFinished", "RunResult", "RunStarted", "TaskCancelled", "TaskFinished", "TaskOutput", "TaskResult",
-        "TaskRetrying", "TaskSkipped", "TaskStarted",
+        "TaskRetrying", "TaskReused", "TaskSkipped", "TaskStarted",
     ),
     "miniflow.model": ("Flow", "Param", "Retries", "Task"),
     "miniflow.plan": ("Plan", "PlannedTask"),
@@ -91,6 +92,7 @@ __all__ = [
     "TaskOutput",
     "TaskResult",
     "TaskRetrying",
+    "TaskReused",
     "TaskSkipped",
     "TaskStarted",
     "UnknownFlowError",

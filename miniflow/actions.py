@@ -83,6 +83,13 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Reuse:
+    """The task counts as succeeded without running: what it did before still holds."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """The task's rule is false."""
 
@@ -105,4 +112,4 @@ class End:
     state: EndState
 
 
-Action: TypeAlias = Start | Wait | Finish | Skip | Cancel | End
+Action: TypeAlias = Start | Wait | Finish | Reuse | Skip | Cancel | End

@@ -62,6 +62,7 @@ class MiniFlow:
         python: str | None = None,
         grace: float = DEFAULT_GRACE_S,
         timeout: float | None = None,
+        resume: bool | str = False,
     ) -> Path:
         """Run a flow to its end, or with `dry_run` only write its script; return the path of the script.
 
@@ -74,6 +75,8 @@ class MiniFlow:
         flows_dir, tasks_dir, output_dir = self.flows_dir, self.tasks_dir, self.output_dir
         if dry_run:
             check_parallel(parallel)
+            if resume is not False:
+                raise UsageError("a script runs every task: dry_run and resume do not go together")
             return write_script(
                 plan_flow(
                     name,
@@ -108,6 +111,7 @@ class MiniFlow:
                 python=python,
                 grace=grace,
                 timeout=timeout,
+                resume=resume,
                 flows_dir=flows_dir,
                 tasks_dir=tasks_dir,
                 output_dir=output_dir,

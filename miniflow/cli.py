@@ -180,8 +180,19 @@ def _echo_table(rows: list[dict[str, Any]]) -> None:
             click.echo(f"{row['name']:{width}}  {row['tasks']:5}  {harmless(summary)}".rstrip())
 
 
+def run_ids_of_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the id of a run, the newest first; nothing where there is none, or the flow is not known."""
+    from miniflow.resume import LATEST, run_ids
+
+    flow, parent = ctx.params.get("flow"), ctx.parent
+    output_dir = parent.params.get("output_dir") if parent is not None else None
+    if not isinstance(flow, str) or not isinstance(output_dir, str):
+        return []
+    return [name for name in (LATEST, *reversed(run_ids(Path(output_dir), flow))) if name.startswith(incomplete)]
+
+
 @cli.command()
-@click.argument("flow")
+@click.argument("flow", required=False, metavar="FLOW")
 @click.option(
     "-p",
     "--params",
@@ -233,6 +244,14 @@ def _echo_table(rows: list[dict[str, Any]]) -> None:
     help="For the whole run: then nothing more starts, what runs is ended, and the exit status is 124.",
 )
 @click.option(
+    "--resume",
+    metavar="[RUN_ID]",
+    is_flag=False,
+    flag_value="latest",
+    shell_complete=run_ids_of_flow,
+    help="Take over what has succeeded in an earlier run and has not changed since; run the rest. Default: the latest run.",
+)
+@click.option(
     "--python",
     metavar="PYTHON",
     help="The interpreter of tasks that name none. Default: MINIFLOW_PYTHON, else that of an activated environment, else the"
@@ -247,10 +266,10 @@ def _echo_table(rows: list[dict[str, Any]]) -> None:
     show_envvar=True,
     help="What to show: lines for people, or every event as JSON. auto: json if standard output is no terminal.",
 )
-@click.pass_obj
+@click.pass_context
 def run(
-    obj: dict[str, Any],
-    flow: str,
+    ctx: click.Context,
+    flow: str | None,
     params: str | None,
     dry_run: bool,
     parallel: str,
@@ -260,12 +279,18 @@ def run(
     until: tuple[str, ...],
     grace: str,
     timeout: str | None,
+    resume: str | None,
     python: str | None,
     log_format: str,
 ) -> None:
     """Run FLOW: a name in the flows directory, or a path."""
     from miniflow.prepare import plan_flow, write_script
 
+    obj = ctx.obj
+    if flow is None and resume != "latest":  # `run --resume FLOW`: an option that may have a value takes what comes next
+        flow, resume = resume, "latest"
+    if flow is None:
+        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
     options: dict[str, Any] = {
         "params": read_params(params) if params is not None else None,
         "keep_going": keep_going,
@@ -281,6 +306,8 @@ def run(
     if dry_run:
         from miniflow.signals import deferred
 
+        if resume is not None:
+            raise UsageError("a script runs every task: --dry-run and --resume do not go together")
         with system_errors():
             plan = plan_flow(flow, **options)
             with deferred():
@@ -293,8 +320,9 @@ def run(
 
     use_json = log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
     level = cast("Level", obj["level"])
+    options |= {"parallel": limit, "resume": resume if resume is not None else False}
     with system_errors():
-        status = run_in_foreground(flow, use_json=use_json, level=level, parallel=limit, **options)
+        status = run_in_foreground(flow, use_json=use_json, level=level, **options)
     sys.exit(status)
 
 

@@ -30,10 +30,18 @@ Reason: TypeAlias = Literal[
     "exit", "signal", "timeout", "spawn", "lost",  # how an attempt ended
     "upstream_failed", "upstream_skipped", "no_failure",  # why a task was skipped
     "fail_fast", "stopped",  # why a task was cancelled; or "timeout", the run's
+    "reused",  # why a task did not run in a resumed run and succeeded
 ]  # fmt: skip
 
 OUT_OF_TIME = "the run has taken longer than its timeout"
 """Why a task was cancelled with the reason `timeout`."""
+
+RerunReason: TypeAlias = Literal[
+    "new", "failed", "cancelled", "skipped", "interrupted", "not_started",  # how it ended in the run before
+    "command_changed", "env_changed", "cwd_changed", "params_changed", "script_changed", "depends_on_changed",
+    "upstream",  # a task it depends on is not taken over either
+]  # fmt: skip
+"""Why a task of a resumed run runs."""
 
 
 @lru_cache(maxsize=16)
@@ -99,12 +107,15 @@ class RunStarted(Event):
     keep_going: bool
     params: tuple[str, ...]
     """Names alone: values may be secrets."""
+    resumed_from: str | None = None
+    """The run whose finished tasks this one takes over."""
 
     name: ClassVar[str] = "run.started"
 
     @property
     def message(self) -> str:
-        return f"run {self.run_id} of {self.flow} started"
+        resumed = f", resuming {self.resumed_from}" if self.resumed_from else ""
+        return f"run {self.run_id} of {self.flow} started{resumed}"
 
     def details(self) -> dict[str, Any]:
         return {
@@ -113,6 +124,7 @@ class RunStarted(Event):
             "parallel": self.parallel,
             "keep_going": self.keep_going,
             "params": self.params,
+            **({"resumed_from": self.resumed_from} if self.resumed_from else {}),
         }
 
 
@@ -145,17 +157,30 @@ class TaskStarted(AttemptEvent):
     argv: tuple[str, ...]
     start_time: int | None = None
     """When the system started the process, in clock ticks since boot: with the pid it names the process. None if not known."""
+    reason: RerunReason | None = None
+    """Why the task runs, though the run resumes another; for its first attempt alone."""
+    script_differs: bool = False
+    """Whether the script is not what it was when the run was planned; then `script_sha256` says what it is."""
+    script_sha256: str | None = None
+    """None also if it cannot be read."""
 
     name: ClassVar[str] = "task.started"
 
     @property
     def message(self) -> str:
+        if self.reason is not None:
+            again = "" if self.reason in ("new", "not_started", "skipped") else " again"
+            return f"{self.task_id} started{again}: {_WHY_IT_RUNS[self.reason]}"
         return f"{self.task_id} started" if self.attempt == 1 else f"{self.task_id} started, attempt {self.attempt}"
 
     def details(self) -> dict[str, Any]:
         details = {**AttemptEvent.details(self), "pid": self.pid, "argv": self.argv}
         if self.start_time is not None:
             details["start_time"] = self.start_time
+        if self.reason is not None:
+            details["reason"] = self.reason
+        if self.script_differs:
+            details["script_sha256"] = self.script_sha256
         return details
 
 
@@ -257,6 +282,23 @@ class TaskFinished(AttemptEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskReused(TaskEvent):
+    """A task counts as succeeded without running: it has succeeded before, and nothing about it has changed."""
+
+    reused_from: str
+    """The run in which it ran."""
+
+    name: ClassVar[str] = "task.reused"
+
+    @property
+    def message(self) -> str:
+        return f"{self.task_id} not run again: it succeeded in {self.reused_from}, and nothing about it has changed"
+
+    def details(self) -> dict[str, Any]:
+        return {**TaskEvent.details(self), "reason": "unchanged", "reused_from": self.reused_from}
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSkipped(TaskEvent):
     """A task will not run, as its trigger rule is false."""
 
@@ -307,6 +349,8 @@ class RunFinished(Event):
     """How many tasks ended in each state."""
     error: str | None = None
     """What went wrong with the run itself, if that is why it has failed."""
+    reused: int = 0
+    """How many of those that succeeded were taken over from the run before."""
 
     name: ClassVar[str] = "run.finished"
 
@@ -317,6 +361,8 @@ class RunFinished(Event):
     @property
     def message(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
+        if self.reused:
+            counts += f" ({self.reused} reused)"
         error = f"; {self.error}" if self.error else ""
         return f"run {self.run_id} of {self.flow} {self.state} in {self.duration_s:.2f} s: {counts}{error}"
 
@@ -326,6 +372,7 @@ class RunFinished(Event):
             "exit_status": self.exit_status,
             "duration_s": self.duration_s,
             "counts": dict(self.counts),
+            **({"reused": self.reused} if self.reused else {}),
             **({"error": self.error} if self.error else {}),
         }
 
@@ -370,6 +417,8 @@ class TaskResult:
     attempts: int = 0
     duration: float | None = None
     """Seconds."""
+    reused_from: str | None = None
+    """The run in which it ran, if it was taken over from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +436,8 @@ class RunResult:
     tasks: Mapping[str, TaskResult]
     error: str | None = None
     """Why the run has failed, if not for a task."""
+    resumed_from: str | None = None
+    """The run whose finished tasks this one has taken over."""
 
 
 def _how(exit_status: int, reason: Reason, signal: str | None) -> str:
@@ -402,6 +453,22 @@ def _how(exit_status: int, reason: Reason, signal: str | None) -> str:
         case _:
             return f"failed with exit status {exit_status}" if exit_status else "exited with 0"
 
+
+_WHY_IT_RUNS: Mapping[RerunReason, str] = {
+    "new": "it is new",
+    "failed": "it failed",
+    "cancelled": "it was cancelled",
+    "skipped": "it was skipped",
+    "interrupted": "it was interrupted",
+    "not_started": "it was not started before",
+    "command_changed": "its command has changed",
+    "env_changed": "its environment has changed",
+    "cwd_changed": "its working directory has changed",
+    "params_changed": "the parameters have changed",
+    "script_changed": "its script has changed",
+    "depends_on_changed": "it depends on more tasks than before",
+    "upstream": "what it depends on has changed",
+}
 
 _WHY: Mapping[str, str] = {
     "upstream_failed": "a task it depends on failed or was cancelled",

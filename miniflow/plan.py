@@ -78,6 +78,8 @@ class Plan:
     """For the whole run, from its first event."""
     selection: Selection | None = None
     """The part of the flow that the tasks are; None: all of it."""
+    given_params: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    """Those of the parameters that were given, and not the flow's defaults."""
 
     @property
     def params_json(self) -> str:
@@ -118,8 +120,12 @@ class Plan:
         """Return the working directory of a task."""
         return os.path.join(self.place.work_dir, task.cwd) if task.cwd else self.place.work_dir
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan as `plan.json` holds it."""
+    def to_json(self, script_sha256: Mapping[str, str | None] | None = None) -> dict[str, Any]:
+        """Return the plan as `plan.json` holds it.
+
+        Args:
+            script_sha256: What the content of each script comes to, if that is known.
+        """
         return {
             "schema": 1,
             "flow": self.flow,
@@ -132,12 +138,14 @@ class Plan:
             "grace_s": self.grace_s,
             "timeout_s": self.timeout_s,
             "params": self.params,
+            "given_params": self.given_params,
             **({"secret_env": self.secret_env} if self.secret_env else {}),
             **({"selection": dict(self.selection.named())} if self.selection else {}),
             "tasks": [
                 {
                     "id": task.id,
                     "argv": self.argv(task),
+                    **({"script_sha256": script_sha256[task.script]} if script_sha256 is not None else {}),
                     "env": task.env,
                     "cwd": self.cwd(task),
                     "upstream": [self.tasks[index].id for index in task.upstream],
@@ -223,6 +231,7 @@ def make_plan(
         grace_s=grace_s,
         timeout_s=timeout_s,
         selection=selection,
+        given_params={name: value for name, value in values.items() if name in (params or {})},
     )
     size = len(f"MINIFLOW_PARAMS={plan.params_json}".encode()) + 1
     if size > MAX_ARGUMENT_BYTES:

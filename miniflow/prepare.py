@@ -91,21 +91,41 @@ def plan_flow(
         ParamsError: The parameters do not fit it.
         UsageError: An option makes no sense.
     """
-    grace_s = _seconds("grace", grace, 0)
-    timeout_s = _seconds("timeout", timeout, 0.001) if timeout is not None else None
-    ids = _ids("only", only), _ids("from_", from_), _ids("until", until)
     loaded = load_flow(flow, flows_dir=flows_dir, tasks_dir=tasks_dir)
+    return plan_loaded(
+        loaded,
+        {
+            "params": params,
+            "keep_going": keep_going,
+            "only": only,
+            "from_": from_,
+            "until": until,
+            "python": python,
+            "grace": grace,
+            "timeout": timeout,
+            "tasks_dir": tasks_dir,
+            "output_dir": output_dir,
+        },
+    )
+
+
+def plan_loaded(flow: Flow, options: PlanOptions) -> Plan:
+    """Return what a run of a flow that was loaded would do; see `plan_flow`."""
+    timeout = options.get("timeout")
+    grace_s = _seconds("grace", options.get("grace", DEFAULT_GRACE_S), 0)
+    timeout_s = _seconds("timeout", timeout, 0.001) if timeout is not None else None
+    ids = _ids("only", options.get("only")), _ids("from_", options.get("from_")), _ids("until", options.get("until"))
     place = Place(
-        tasks_dir=_absolute(tasks_dir, "the tasks directory"),
-        output_dir=_absolute(output_dir, "the output directory"),
+        tasks_dir=_absolute(options.get("tasks_dir", DEFAULT_TASKS_DIR), "the tasks directory"),
+        output_dir=_absolute(options.get("output_dir", DEFAULT_OUTPUT_DIR), "the output directory"),
         work_dir=_absolute(".", "the current directory"),
-        python=_checked(python or default_python(os.environ), "the interpreter"),
+        python=_checked(options.get("python") or default_python(os.environ), "the interpreter"),
     )
     return make_plan(
-        loaded,
-        params,
+        flow,
+        options.get("params"),
         place,
-        keep_going=keep_going,
+        keep_going=options.get("keep_going", False),
         environ=os.environ,
         grace_s=grace_s,
         timeout_s=timeout_s,

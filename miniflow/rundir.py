@@ -109,18 +109,19 @@ def lock_journal(descriptor: int) -> None:
     Raises:
         OSError: It cannot be locked.
     """
-    with _without_locks():
+    with no_locks():
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # a reader that looks whether we live is gone in a moment
 
 
 def unlock(descriptor: int) -> None:
     """Give a lock up, also on behalf of copies of the descriptor."""
-    with _without_locks():
+    with no_locks():
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 @contextlib.contextmanager
-def _without_locks() -> Iterator[None]:
+def no_locks() -> Iterator[None]:
+    """Go on without a lock where there are none."""
     try:
         yield
     except OSError as error:
@@ -150,20 +151,44 @@ class Record:
         self._started_at: str | None = None
         self._finished_at: str | None = None
         self._tasks: dict[str, dict[str, Any]] = {}
+        self._resumed_from: str | None = None
+        self.open_attempts: dict[str, tuple[int, int | None]] = {}
+        """Tasks with an attempt whose end is not recorded: the pid and the start time of its process."""
+        self.changed_scripts: dict[str, str | None] = {}
+        """Tasks whose last attempt ran a script that was not the planned one any more, and what that came to."""
+
+    @property
+    def tasks(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is known of each task that something has happened to, as in `run.json`."""
+        return self._tasks
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run's end is recorded."""
+        return bool(self._run)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event; what says nothing sensible, as on a damaged disk, is ignored."""
         name, state, task_id = event.get("event"), event.get("state"), event.get("task_id")
         if name == "run.started":
             self._started_at = event.get("timestamp")
+            self._resumed_from = event.get("resumed_from")
         elif name == "run.finished" and state in _ENDS:
             self._finished_at = event.get("timestamp")
-            self._run = {key: event.get(key) for key in ("state", "exit_status", "duration_s", "counts", "error")}
+            of_run = ("state", "exit_status", "duration_s", "counts", "reused", "error")
+            self._run = {key: event[key] for key in of_run if key in event}
         if not isinstance(task_id, str):
             return
         if name == "task.started":
             self._tasks[task_id] = {"state": "running", "attempts": event.get("attempt", 1)}
-        elif name == "task.retrying":
+            if isinstance(pid := event.get("pid"), int):
+                start_time = event.get("start_time")
+                self.open_attempts[task_id] = pid, start_time if isinstance(start_time, int) else None
+            self.changed_scripts.pop(task_id, None)
+            if "script_sha256" in event:
+                self.changed_scripts[task_id] = event["script_sha256"]
+            return
+        if name == "task.retrying":
             kept = {key: event[key] for key in ("exit_status", "reason", "signal") if key in event}
             self._tasks[task_id] = {"state": "retrying", "attempts": event.get("attempt", 1), **kept}
         elif name == "task.finished" and state in _ENDS:
@@ -171,6 +196,14 @@ class Record:
             self._tasks[task_id] = {key: event[key] for key in keys if key in event}
         elif name in ("task.skipped", "task.cancelled"):
             self._tasks[task_id] = {"state": name.removeprefix("task."), "reason": event.get("reason"), "attempts": 0}
+        elif name == "task.reused":
+            reused_from = event.get("reused_from")
+            self._tasks[task_id] = {
+                "state": "succeeded", "exit_status": 0, "reason": "reused", "attempts": 0, "reused_from": reused_from
+            }  # fmt: skip
+        else:
+            return
+        self.open_attempts.pop(task_id, None)
 
     def summary(self, flow: str, run_id: str) -> dict[str, Any]:
         """Return the content of `run.json`."""
@@ -178,6 +211,7 @@ class Record:
             "schema": SCHEMA,
             "flow": flow,
             "run_id": run_id,
+            **({"resumed_from": self._resumed_from} if self._resumed_from else {}),
             "state": self._run.get("state", "running"),
             "exit_status": self._run.get("exit_status"),
             "started_at": self._started_at,
@@ -185,6 +219,7 @@ class Record:
             "duration_s": self._run.get("duration_s"),
             "counts": self._run.get("counts", {}),
             **({"error": self._run["error"]} if self._run.get("error") else {}),
+            **({"reused": self._run["reused"]} if "reused" in self._run else {}),
             "tasks": self._tasks,
         }
 
@@ -207,10 +242,12 @@ class Record:
                     signal=task.get("signal"),
                     attempts=task.get("attempts", 0),
                     duration=task.get("duration_s"),
+                    reused_from=task.get("reused_from"),
                 )
                 for task_id, task in self._tasks.items()
             },
             error=self._run.get("error"),
+            resumed_from=self._resumed_from,
         )
 
 
@@ -225,6 +262,12 @@ def read_run(path: str | os.PathLike[str]) -> RunResult:
         MiniFlowError: There is no journal, or its first event is not that of a run.
     """
     run_dir = RunDir(Path(path).resolve())
+    record, flow, has_writer = read_record(run_dir)
+    return record.result(flow, run_dir, has_writer=has_writer)
+
+
+def read_record(run_dir: RunDir) -> tuple[Record, str, bool]:
+    """Return what a journal says, the flow's name, and whether the journal may still be written; as `read_run`."""
     try:
         with run_dir.journal.open("rb") as journal:
             has_writer = not _has_no_writer(journal.fileno())  # before it is read: the writer may come to the end meanwhile
@@ -245,4 +288,4 @@ def read_run(path: str | os.PathLike[str]) -> RunResult:
                 raise MiniFlowError(f"{run_dir.journal} is no journal of a run: it does not begin with run.started")
             flow = str(event.get("flow"))
         record.apply(event)
-    return record.result(run_dir.path.parent.name if flow is None else flow, run_dir, has_writer=has_writer)
+    return record, run_dir.path.parent.name if flow is None else flow, has_writer

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import anyio.to_thread
 
 from miniflow.actions import (
     Action,
@@ -29,6 +30,7 @@ from miniflow.actions import (
     Finish,
     NotStarted,
     RetryDue,
+    Reuse,
     Skip,
     Start,
     Stimulus,
@@ -47,6 +49,7 @@ from miniflow.events import (
     TaskFinished,
     TaskOutput,
     TaskRetrying,
+    TaskReused,
     TaskSkipped,
     TaskStarted,
 )
@@ -54,9 +57,12 @@ from miniflow.executors import Attempt, Executor
 from miniflow.lines import LineSplitter
 from miniflow.masking import Masker, masked_texts
 from miniflow.plan import Plan
+from miniflow.reuse import TakenOver
 from miniflow.scheduler import Scheduler
+from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
 
+_MAX_QUICK_BYTES = 1024 * 1024  # what is read in less time than starting a process takes
 _CHECKPOINT_EVERY = 100  # actions: skipping 100,000 tasks must not keep the event loop from everybody else
 
 
@@ -77,6 +83,10 @@ class RunSetup:
     """Called when the run has taken longer than its timeout, before anything is stopped for that."""
     wait_for_room: Callable[[], Awaitable[None]] | None = None
     """Awaited before each attempt and after each chunk of its output: back-pressure."""
+    scripts: Scripts | None = None
+    """What the tasks' scripts held when the run was planned."""
+    taken_over: TakenOver | None = None
+    """Of the run that this one resumes."""
 
 
 async def run_plan(plan: Plan, setup: RunSetup) -> None:
@@ -120,7 +130,14 @@ class _Run:
         self._plan = plan
         self._setup = setup
         order = plan.order() if setup.parallel == 1 else ()
-        self._scheduler = Scheduler(plan.tasks, limit=setup.parallel, order=order, keep_going=plan.keep_going)
+        self.taken_over = setup.taken_over
+        self._scheduler = Scheduler(
+            plan.tasks,
+            limit=setup.parallel,
+            order=order,
+            keep_going=plan.keep_going,
+            reusable=self.taken_over.reused if self.taken_over else (),
+        )
         # No memory object stream: what it has handed to a task that is cancelled in the same moment is lost.
         self._stimuli: deque[Stimulus] = deque()
         self._has_stimuli = anyio.Event()
@@ -144,6 +161,7 @@ class _Run:
         self._lost_output: set[str] = set()
         """Tasks whose output has not been recorded whole: they have not succeeded."""
         self._counts = {"succeeded": 0, "failed": 0, "skipped": 0, "cancelled": 0}
+        self._reused = 0
         self._base_env = {
             **setup.environ,
             "MINIFLOW_FLOW": plan.flow,
@@ -163,6 +181,7 @@ class _Run:
                     self._setup.parallel,
                     self._plan.keep_going,
                     tuple(self._plan.params),
+                    self.taken_over.run_id if self.taken_over else None,
                 )
             )
             self._actions += self._scheduler.handle(Begin())
@@ -186,7 +205,7 @@ class _Run:
 
     async def _stop_after(self, timeout_s: float, group: anyio.abc.TaskGroup) -> None:
         with self._alarm:
-            await anyio.sleep(timeout_s - (time.monotonic() - self._began_at))
+            await anyio.sleep(max(0, timeout_s - (time.monotonic() - self._began_at)))
             if not (self._has_ended or self._is_stopping):
                 self._is_out_of_time = True
                 self._setup.on_timeout()
@@ -251,6 +270,11 @@ class _Run:
                     group.start_soon(self._wait_to_retry, task, delay_s)
             case Finish(task, attempt, state, outcome):
                 self._finish(task, attempt, state, outcome)
+            case Reuse(task):
+                assert self.taken_over is not None
+                self._counts["succeeded"] += 1
+                self._reused += 1
+                self.emit(TaskReused(*self._now(), self._id(task), self.taken_over.reused[task]))
             case Skip(task, reason):
                 self._counts["skipped"] += 1
                 self.emit(TaskSkipped(*self._now(), self._id(task), reason))
@@ -271,7 +295,7 @@ class _Run:
             state, exit_status = "failed", 124
             error = f"it took longer than its timeout of {format_duration(self._plan.timeout_s)}"
         duration_s = round(time.monotonic() - self._began_at, 6)
-        self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error))
+        self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error, self._reused))
 
     def _masked(self, text: str) -> str:
         """Return the words of somebody else, who may have a secret in them."""
@@ -310,6 +334,7 @@ class _Run:
         attempt = Attempt(self._plan.argv(planned), env, cwd, planned.timeout_s, self._plan.grace_s, marks)
         try:
             await observer.wait_for_room()
+            await self._look_at_script(planned.script)
             self._first_start.setdefault(task, time.monotonic())
             await self._setup.executor.run(attempt, observer)
         except BaseException as error:
@@ -322,6 +347,32 @@ class _Run:
             if outcome is not None and outcome.exit_status == 0 and planned.id in self._lost_output:
                 outcome = Outcome(1, "lost", error="its output could not be written")
             self._tell(NotStarted(task) if outcome is None else AttemptEnded(task, outcome))
+
+    async def _look_at_script(self, name: str) -> None:
+        """Notice that a script is not what it was when the run was planned: no later run may take the task for unchanged."""
+        scripts = self._setup.scripts
+        size = scripts.unread_bytes(name) if scripts is not None else None
+        if scripts is None or size is None:
+            return
+        if size > _MAX_QUICK_BYTES:
+            await anyio.to_thread.run_sync(scripts.read, name)
+        else:
+            scripts.read(name)
+
+    def _started(self, task: int, attempt: int, pid: int, start_time: int | None) -> TaskStarted:
+        planned, scripts = self._plan.tasks[task], self._setup.scripts
+        sha256 = scripts.sha256(planned.script) if scripts else None
+        return TaskStarted(
+            *self._now(),
+            planned.id,
+            attempt,
+            pid,
+            tuple(self._plan.argv(planned)),
+            start_time,
+            self.taken_over.reasons[task] if self.taken_over and attempt == 1 else None,
+            scripts is not None and sha256 != scripts.planned[planned.script],
+            sha256,
+        )
 
     async def _wait_to_retry(self, task: int, delay_s: float) -> None:
         await anyio.sleep(delay_s)
@@ -367,8 +418,7 @@ class _Observer:
         self._maskers: dict[Stream, Masker] = {}
 
     def started(self, pid: int, start_time: int | None = None) -> None:
-        run, planned = self._run, self._run._plan.tasks[self._task]
-        run.emit(TaskStarted(*run._now(), planned.id, self._attempt, pid, tuple(run._plan.argv(planned)), start_time))
+        self._run.emit(self._run._started(self._task, self._attempt, pid, start_time))
 
     def output(self, stream: Stream, data: bytes) -> None:
         splitter = self._splitters.get(stream)

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from miniflow.bash import render_script
-from miniflow.errors import OutputError
+from miniflow.errors import OutputError, UsageError
 from miniflow.events import Event, RunResult
 from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
@@ -32,11 +32,15 @@ from miniflow.prepare import (
     PlanOptions,
     TaskIds,
     check_parallel,
-    plan_flow,
+    load_flow,
+    plan_loaded,
     require_secrets,
 )
+from miniflow.resume import LATEST, ResumedRun, find_run
+from miniflow.reuse import TakenOver, noted, take_over
 from miniflow.rundir import RunDir, create_run_dir
 from miniflow.runner import RunSetup, run_plan, unwrapped
+from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
 from miniflow.sinks.callback import CallbackSink
 from miniflow.sinks.run_directory import RunDirectorySink
@@ -46,6 +50,7 @@ class RunOptions(PlanOptions, total=False):
     """The keyword arguments of everything that runs a flow; `run_flow` says what they mean."""
 
     parallel: int
+    resume: bool | str
 
 
 async def run_flow(
@@ -61,6 +66,7 @@ async def run_flow(
     python: str | None = None,
     grace: float = DEFAULT_GRACE_S,
     timeout: float | None = None,
+    resume: bool | str = False,
     flows_dir: PathLike = DEFAULT_FLOWS_DIR,
     tasks_dir: PathLike = DEFAULT_TASKS_DIR,
     output_dir: PathLike = DEFAULT_OUTPUT_DIR,
@@ -72,7 +78,7 @@ async def run_flow(
     Args:
         flow: A name in `flows_dir`, a path, a `Flow`, or a mapping that has the form of a flow file.
         parallel: How many attempts may run at once. With 1, tasks run in the script's order.
-        params: Override the flow's defaults.
+        params: Override the flow's defaults. Without them a run that resumes another has those that the other was given.
         keep_going: Whether tasks that do not depend on a failed one start after it has failed.
         only: Run these tasks alone, by their ids. What a task depends on besides those that run counts as done.
         from_: Run these and all downstream of them.
@@ -81,6 +87,8 @@ async def run_flow(
         python: The interpreter of tasks that name none; see `default_python`.
         grace: Seconds between SIGTERM and SIGKILL when an attempt is timed out or cancelled.
         timeout: Seconds for the whole run. After that nothing starts, what runs is ended, and the run has failed with 124.
+        resume: The run to resume: its id, a beginning of it, or True (or "latest") for the flow's latest. What succeeded there
+            and has not changed since is taken over, and does not run; events say of every task why it does or does not.
         flows_dir: Where flows are looked up by name.
         tasks_dir: Where the scripts are.
         output_dir: Where the run directory is made.
@@ -112,6 +120,7 @@ async def run_flow(
                     python=python,
                     grace=grace,
                     timeout=timeout,
+                    resume=resume,
                     flows_dir=flows_dir,
                     tasks_dir=tasks_dir,
                     output_dir=output_dir,
@@ -278,6 +287,9 @@ class _Prepared:
     lifeline: Lifeline
     sinks: Sequence[Sink]
     parallel: int
+    scripts: Scripts
+    resumed: ResumedRun | None
+    taken_over: TakenOver | None
 
     @property
     def result(self) -> RunResult:
@@ -299,12 +311,16 @@ class _Prepared:
             exit_status_if_cancelled=exit_status_if_cancelled,
             on_timeout=on_timeout,
             wait_for_room=wait_for_room,
+            scripts=self.scripts,
+            taken_over=self.taken_over,
         )
         try:
             await run_plan(self.plan, setup)
         finally:
             self.lifeline.close()
             self.recorder.close()
+            if self.resumed is not None:
+                self.resumed.close()
 
 
 async def _prepare(
@@ -312,26 +328,46 @@ async def _prepare(
     sinks: Sequence[Sink],
     *,
     parallel: int = 1,
+    resume: bool | str = False,
     **options: Unpack[PlanOptions],
 ) -> _Prepared:
     check_parallel(parallel)
 
     lifeline = Lifeline()
 
+    if not isinstance(resume, bool | str):
+        raise UsageError(f"resume must be True, or the id of a run, not {resume!r}")
+
     def prepare() -> _Prepared:
-        plan = plan_flow(flow, **options)
-        require_secrets(plan, os.environ)
-        lifeline.open(plan.flow)  # before the rest, so that it starts while we do that
-        run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
-        recorder = RunDirectorySink(run_dir)  # locked before anybody can come upon it by `latest`
-        try:
-            write_atomically(run_dir.plan, json.dumps(plan.to_json(), ensure_ascii=False, indent=1).encode() + b"\n")
+        flows_dir, tasks_dir = options.get("flows_dir", DEFAULT_FLOWS_DIR), options.get("tasks_dir", DEFAULT_TASKS_DIR)
+        loaded = load_flow(flow, flows_dir=flows_dir, tasks_dir=tasks_dir)
+        with contextlib.ExitStack() as on_error:
+            resumed = None
+            if resume is not False:
+                output_dir = Path(options.get("output_dir", DEFAULT_OUTPUT_DIR))
+                resumed = ResumedRun(find_run(output_dir, loaded.name, LATEST if resume is True else resume))
+                on_error.callback(resumed.close)
+                if options.get("params") is None:
+                    options["params"] = resumed.old.given_params
+            plan = plan_loaded(loaded, options)
+            require_secrets(plan, os.environ)
+            lifeline.open(plan.flow)  # before the rest, so that it starts while we do that
+            scripts = Scripts(plan.place.tasks_dir, [task.script for task in plan.tasks])
+            document = plan.to_json(scripts.planned)
+            taken_over = None
+            if resumed is not None:
+                taken_over = take_over(plan, scripts.planned, resumed.old)
+                document = noted(document, taken_over)
+                resumed.end_leftovers(plan.grace_s)
+            run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
+            recorder = RunDirectorySink(run_dir)  # locked before anybody can come upon it by `latest`
+            on_error.callback(recorder.close)
+            write_atomically(run_dir.plan, json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n")
             write_atomically(run_dir.script, render_script(plan).encode(), mode=0o700)
             run_dir.become_latest()
-        except BaseException:
-            recorder.close()
-            raise
-        return _Prepared(plan, run_dir, recorder, LocalExecutor(lifeline), lifeline, sinks, parallel)
+            on_error.pop_all()
+        executor = LocalExecutor(lifeline)
+        return _Prepared(plan, run_dir, recorder, executor, lifeline, sinks, parallel, scripts, resumed, taken_over)
 
     with contextlib.ExitStack() as undo:
         undo.callback(lifeline.close)

@@ -5,13 +5,15 @@
       ▼           ▼         │  ▼
     skipped   cancelled    waiting to be tried again
 
+A task whose success is taken over from an earlier run succeeds where it would become ready.
+
 `handle` is the only method that changes the state of a run, and `_set` the only writer of a task's state.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, Protocol, TypeAlias, assert_never
 
 from miniflow.actions import (
@@ -24,6 +26,7 @@ from miniflow.actions import (
     Finish,
     NotStarted,
     RetryDue,
+    Reuse,
     Skip,
     Start,
     Stimulus,
@@ -41,7 +44,7 @@ State: TypeAlias = Literal["pending", "ready", "running", "waiting", "succeeded"
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 
 _TRANSITIONS: dict[State, frozenset[State]] = {
-    "pending": frozenset({"ready", "skipped", "cancelled"}),
+    "pending": frozenset({"ready", "succeeded", "skipped", "cancelled"}),
     "ready": frozenset({"running", "cancelled"}),
     "running": frozenset({"waiting", "succeeded", "failed", "cancelled"}),
     "waiting": frozenset({"running", "ready", "cancelled"}),
@@ -73,12 +76,22 @@ class Scheduler:
         limit: How many attempts may be in flight, at least 1.
         order: The script's order of the tasks. With a limit of 1 it decides what comes next; otherwise the file's order does.
         keep_going: Whether tasks start after another has failed.
+        reusable: Tasks that count as succeeded without running, if their rule is true.
     """
 
-    def __init__(self, tasks: Sequence[Schedulable], *, limit: int, order: Sequence[int], keep_going: bool = False) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Schedulable],
+        *,
+        limit: int,
+        order: Sequence[int],
+        keep_going: bool = False,
+        reusable: Collection[int] = (),
+    ) -> None:
         self._tasks = tasks
         self._limit = limit
         self._keep_going = keep_going
+        self._reusable = frozenset(reusable)
         self._states: list[State] = ["pending"] * len(tasks)
         self._attempts = [0] * len(tasks)
         self._open_upstream = [len(task.upstream) for task in tasks]
@@ -296,6 +309,9 @@ class Scheduler:
                 if reason is not None:
                     actions.append(Skip(task, reason))
                     found += self._end_task(task, "skipped", _FAILED if reason == "upstream_failed" else _SKIPPED)
+                elif task in self._reusable:
+                    actions.append(Reuse(task))
+                    found += self._end_task(task, "succeeded", 0)
                 elif self._may_start(task):
                     self._set(task, "ready")
                     heapq.heappush(self._ready, (self._rank[task], task))

@@ -23,8 +23,10 @@ LAYERS = """
     plan
     bash
     events
+    reuse
     actions scheduler lines
-    files rundir guardian processes lifeline
+    files rundir scripts guardian processes lifeline
+    resume
     executors executors.local sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     catalog runner feed
     prepare
@@ -50,6 +52,9 @@ ALLOWED = {
     "scheduler": {"actions", "errors", "events", "graph", "model"},
     "files": {"errors"},
     "rundir": {"errors", "events", "files"},
+    "reuse": {"events", "model", "plan"},
+    "scripts": set(),
+    "resume": {"errors", "files", "processes", "reuse", "rundir", "suggest"},
     "executors": {"events"},
     "guardian": set(),
     "processes": {"guardian"},
@@ -61,7 +66,20 @@ ALLOWED = {
     "feed": {"events", "sinks"},
     "sinks.json_lines": {"events", "sinks"},
     "sinks.run_directory": {"events", "files", "rundir", "sinks", "sinks.json_lines"},
-    "runner": {"actions", "durations", "errors", "events", "executors", "lines", "masking", "plan", "scheduler", "sinks"},
+    "runner": {
+        "actions",
+        "durations",
+        "errors",
+        "events",
+        "executors",
+        "lines",
+        "masking",
+        "plan",
+        "reuse",
+        "scheduler",
+        "scripts",
+        "sinks",
+    },
     "signals": set(),
 }
 

@@ -1099,8 +1099,8 @@ print(MiniFlow(**directories).execute_flow("two").name)
 EXPORTED = """
     Event Flow FlowError HostError InternalError MiniFlow MiniFlowError OutputError Param ParamsError Plan PlannedTask
     Problem Retries Run RunFailed RunFinished RunResult RunStarted Task TaskCancelled TaskFinished TaskOutput TaskResult
-    TaskRetrying TaskSkipped TaskStarted UnknownFlowError UsageError load_flow open_run plan_flow read_run render_script
-    run_flow write_script
+    TaskRetrying TaskReused TaskSkipped TaskStarted UnknownFlowError UsageError load_flow open_run plan_flow read_run
+    render_script run_flow write_script
 """
 
 

@@ -16,6 +16,7 @@ from miniflow.events import (
     TaskFinished,
     TaskOutput,
     TaskRetrying,
+    TaskReused,
 )
 from miniflow.files import close_kept, keep_from_forks, write_all, write_atomically, writing
 from miniflow.rundir import Record, RunDir, lock_journal, unlock
@@ -74,6 +75,8 @@ class RunDirectorySink:
         if isinstance(item, TaskFinished):
             self._close_log(item.task_id, check=True)
             write_atomically(self._run_dir.status(item.task_id), b"%d\n" % item.exit_status)
+        elif isinstance(item, TaskReused):
+            write_atomically(self._run_dir.status(item.task_id), b"0\n")
         elif isinstance(item, RunFinished):
             with writing(self._run_dir.journal):
                 self._journal.check()
