@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 import pytest
 
-from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, run_flow
+from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, read_run, run_flow
 from miniflow.executors import local
 from tests.conftest import Space, events, only
 
@@ -93,17 +93,76 @@ def test_all_256_exit_statuses_are_recorded_as_they_are(space: Space, backend: s
     }
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGSEGV", "SIGINT", "SIGHUP", "SIGPIPE", "SIGALRM"])
-def test_a_death_by_signal_is_128_and_its_number_and_says_its_name(space: Space, name: str) -> None:
-    number = signal.Signals[name]
-    script = f"""
-        import os, signal, resource
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.signal({int(number)}, signal.SIG_DFL) if {int(number)} != 9 else None
-        os.kill(os.getpid(), {int(number)})
-    """
+# Those that do nothing by default, and those that stop a process; but a terminal's stop nobody whom no shell can let go on,
+# as the kernel sees it, and that is every task: it leads a session of its own.
+HARMLESS = ["SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH", "SIGTSTP", "SIGTTIN", "SIGTTOU"]
+DIES_BY = """
+import os, resource, signal, sys
+number = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+if number not in (signal.SIGKILL, signal.SIGSTOP):
+    signal.signal(number, signal.SIG_DFL)
+os.kill(os.getpid(), number)
+"""
 
-    assert how(space, script) == ("failed", 128 + number, "signal", name)
+
+def deaths_by_signal(space: Space) -> tuple[dict[str, Any], dict[str, tuple[str, int, str, str | None]]]:
+    """Return a flow of tasks that each send themselves one of the signals 1 to 31, and how they are to end."""
+    space.script("task.py", DIES_BY)
+    tasks, expected = [], {}
+    for number in range(1, 32):
+        name = signal.Signals(number).name
+        tasks.append({"id": name, "script": "task.py", "args": [number]})
+        expected[name] = ("succeeded", 0, "exit", None) if name in HARMLESS else ("failed", 128 + number, "signal", name)
+        if name == "SIGSTOP":  # nothing but a timeout ends it
+            tasks[-1]["timeout"] = 0.5
+            expected[name] = ("failed", 124, "timeout", None)
+    return {"name": "f", "tasks": tasks}, expected
+
+
+def ends_of(result: RunResult) -> dict[str, tuple[str, int | None, str | None, str | None]]:
+    for task in result.tasks.values():
+        assert (result.run_dir / "status" / task.id).read_text() == f"{task.exit_status}\n"
+    return {task.id: (task.state, task.exit_status, task.reason, task.signal) for task in result.tasks.values()}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_each_of_the_signals_1_to_31_is_recorded_by_number_and_name(space: Space, backend: str) -> None:
+    flow, expected = deaths_by_signal(space)
+
+    result = run(space, flow["tasks"], backend=backend, parallel=4)
+
+    assert ends_of(result) == expected
+
+
+def test_the_script_records_each_of_the_signals_1_to_31_just_so(space: Space) -> None:
+    flow, expected = deaths_by_signal(space)
+    space.flow(flow)
+    assert space.miniflow("run", "f", "--dry-run", "--keep-going").returncode == 0
+
+    assert space.bash(space.output_dir / "f.sh").returncode == 1
+
+    assert ends_of(read_run(space.latest("f"))) == expected
+
+
+def exit_statuses_by_the_script(space: Space, statuses: Sequence[int]) -> None:
+    space.script("exit.sh", 'exit "$1"')
+    space.flow({"name": "f", "tasks": [{"id": f"t{n}", "script": "exit.sh", "args": [n]} for n in statuses]})
+    assert space.miniflow("run", "f", "--dry-run", "--keep-going").returncode == 0
+
+    assert space.bash(space.output_dir / "f.sh").returncode == 1
+
+    ends = ends_of(read_run(space.latest("f")))
+    assert {name: end[1] for name, end in ends.items()} == {f"t{n}": n for n in statuses}
+
+
+def test_the_script_records_exit_statuses_as_they_are(space: Space) -> None:
+    exit_statuses_by_the_script(space, [0, 1, 2, 64, *range(123, 132), 137, 143, 192, 254, 255])
+
+
+@pytest.mark.stress
+def test_the_script_records_all_256_exit_statuses_as_they_are(space: Space) -> None:
+    exit_statuses_by_the_script(space, range(256))
 
 
 def test_a_death_by_a_realtime_signal_has_a_name_too(space: Space) -> None:

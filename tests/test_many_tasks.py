@@ -1,0 +1,74 @@
+"""Flows of very many tasks: never more at once than allowed, and nothing of them is left in the process that ran them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+
+from miniflow import RunResult, run_flow
+from tests.conftest import Space
+
+# Takes one of the places, as many bytes in a FIFO as attempts may run at once, and gives it back; fails if there is none.
+TAKES_A_PLACE = """
+exec 3<>"$PLACES"
+read -r -t 0 -u 3 || exit 9
+read -r -n 1 -u 3
+echo "$MINIFLOW_TASK_ID"
+printf x >&3
+"""
+
+
+def left_behind() -> tuple[set[str], int, set[str]]:
+    """Return this process's descriptors, how many threads it has, and its children, zombies included."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return set(os.listdir("/proc/self/fd")), threading.active_count(), set(children)
+
+
+def many_tasks(space: Space, monkeypatch: pytest.MonkeyPatch, count: int, backend: str) -> None:
+    places = space.path / "places"
+    os.mkfifo(places)
+    limit = 8
+    free = os.open(places, os.O_RDWR)
+    os.write(free, b"x" * limit)
+    monkeypatch.setenv("PLACES", str(places))
+    space.script("task.sh", TAKES_A_PLACE)
+    most = 0
+
+    def on_event(_: object) -> None:
+        nonlocal most
+        most = max(most, len(os.listdir("/proc/self/fd")))
+
+    async def main(tasks: int) -> RunResult:
+        flow = {"name": "f", "tasks": [{"id": f"t{n}", "script": "task.sh"} for n in range(tasks)]}
+        return await run_flow(flow, parallel=limit, on_event=on_event, **space.directories)
+
+    assert anyio.run(main, 2 * limit, backend=backend).state == "succeeded"  # what is loaded and opened once
+    before, most_of_few = left_behind(), most
+
+    result = anyio.run(main, count, backend=backend)
+
+    assert left_behind() == before
+    assert most <= most_of_few + 16  # not with the number of tasks, that is
+    assert {task.exit_status for task in result.tasks.values()} == {0}
+    assert len(result.tasks) == count
+    assert len(list((result.run_dir / "status").iterdir())) == count
+    assert os.read(free, 100) == b"x" * limit
+    os.close(free)
+
+
+def test_500_tasks_leave_nothing_behind_and_keep_to_the_limit(
+    space: Space, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    many_tasks(space, monkeypatch, 500, anyio_backend)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(900)
+def test_10_000_tasks_leave_nothing_behind_and_keep_to_the_limit(
+    space: Space, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    many_tasks(space, monkeypatch, 10_000, anyio_backend)
