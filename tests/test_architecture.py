@@ -27,7 +27,8 @@ LAYERS = """
     actions scheduler lines
     files rundir scripts guardian processes lifeline
     resume
-    executors executors.local sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
+    executors executors.start executors.strays executors.local
+    sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     catalog runner feed
     prepare
     running
@@ -59,7 +60,9 @@ ALLOWED = {
     "guardian": set(),
     "processes": {"guardian"},
     "lifeline": {"errors", "files", "guardian"},
-    "executors.local": {"errors", "events", "executors", "guardian", "lifeline"},
+    "executors.start": {"events", "executors", "guardian"},
+    "executors.strays": {"guardian"},
+    "executors.local": {"errors", "events", "executors", "executors.start", "executors.strays", "guardian", "lifeline"},
     "sinks": {"events"},
     "sinks.callback": {"events", "sinks"},
     "sinks.console": {"events", "sinks"},
@@ -86,7 +89,17 @@ ALLOWED = {
 # Who may import what does not come with Python.
 THIRD_PARTY = {
     "click": {"cli"},
-    "anyio": {"api", "executors.local", "foreground", "runner", "running", "feed", "stdout"},
+    "anyio": {
+        "api",
+        "executors.local",
+        "executors.start",
+        "executors.strays",
+        "foreground",
+        "runner",
+        "running",
+        "feed",
+        "stdout",
+    },
     "msgspec": {"sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }

@@ -207,13 +207,12 @@ def test_nobody_outlives_it_that_was_asked_to_end_already(world: World) -> None:
 
 
 def test_a_run_within_a_run_ends_with_it(world: World) -> None:
-    scripts = ["sleeper.sh", "stubborn.sh", "nameless.sh", "group.sh", "stopped.sh"]
-    world.flow(scripts, name="inner")
+    world.flow([*SCRIPTS], name="inner")
     world.space.script("nest.py", NEST)
     inner = [str(path) for path in (world.space.flows_dir, world.space.tasks_dir, world.space.path / "inner")]
     world.flow(["nest.py"], args=inner)
     with world.start() as runner:
-        world.wait_up(len(scripts), journal="inner/inner/latest/events.jsonl")
+        world.wait_up(len(SCRIPTS), journal="inner/inner/latest/events.jsonl")
 
         world.expect_an_end(runner.kill)
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, read_run, run_flow
-from miniflow.executors import local
+from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, open_run, read_run, run_flow
+from miniflow.executors import start
 from tests.conftest import Space, events, only
 
 PYTHON = sys.executable
@@ -491,6 +492,283 @@ def test_a_task_that_times_out_takes_its_children_along(space: Space) -> None:
     wait_gone(int(lines[0]))
 
 
+# --- what leaves the group of a task
+
+AWAY = """
+import os, signal, sys, time
+if os.fork():
+    {parent}
+os.setsid()
+if os.fork():
+    os._exit(0)
+os.closerange(0, 3)
+signal.signal(signal.SIGTERM, signal.{disposition})
+with open(os.environ["UP"] + ".tmp", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(os.environ["UP"] + ".tmp", os.environ["UP"])
+{child}
+time.sleep(600)
+"""
+
+
+def away(parent: str = "time.sleep(600)", disposition: str = "SIG_DFL", child: str = "") -> str:
+    """Return a task that leaves a daemon in a session of its own (double fork, `setsid`), which writes its pid."""
+    return AWAY.format(parent=parent, disposition=disposition, child=child)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("disposition", ["SIG_DFL", "SIG_IGN"])
+def test_a_daemon_ends_with_the_task_that_times_out(space: Space, backend: str, disposition: str) -> None:
+    space.script("task.py", away(disposition=disposition))
+    up = space.path / "up"
+
+    result = run(space, {"script": "task.py", "timeout": 1.5, "env": {"UP": str(up)}}, backend=backend)
+
+    assert result.tasks["t0"].reason == "timeout"
+    assert not is_there(int(up.read_text()))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("disposition", ["SIG_DFL", "SIG_IGN"])
+def test_daemons_end_with_the_run_that_is_stopped(space: Space, backend: str, disposition: str) -> None:
+    space.script("task.py", away(disposition=disposition))
+    ups = [space.path / f"up{n}" for n in range(4)]
+    tasks = [{"id": f"t{n}", "script": "task.py", "env": {"UP": str(up)}} for n, up in enumerate(ups)]
+
+    async def go() -> None:
+        async with open_run({"name": "x", "tasks": tasks}, parallel=4, grace=0.2, **space.directories):
+            while not all(up.exists() for up in ups):
+                await anyio.lowlevel.checkpoint()
+
+    anyio.run(go, backend=backend)
+
+    assert [is_there(int(up.read_text())) for up in ups] == [False] * 4
+
+
+def test_a_daemon_has_the_grace_period_too(space: Space) -> None:
+    said = space.path / "said"
+    handler = f"signal.signal(signal.SIGTERM, lambda *_: (open({str(said)!r}, 'w').close(), os._exit(0)))"
+    space.script("task.py", away(child=handler))
+
+    run(space, {"script": "task.py", "timeout": 1.5, "env": {"UP": str(space.path / "up")}}, grace=60)
+
+    assert said.exists()
+
+
+def test_a_daemon_that_starts_others_is_followed(space: Space) -> None:
+    # Each asks for SIGTERM by another process, in a session of its own again.
+    child = """
+def again(*_):
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, again)
+        time.sleep(600)
+    os._exit(0)
+signal.signal(signal.SIGTERM, again)
+"""
+    space.script("task.py", away(child=child))
+    mark = f"MARK={space.path}"
+
+    run(space, {"script": "task.py", "timeout": 1.5, "env": {"UP": str(space.path / "up"), "MARK": str(space.path)}})
+
+    left = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in path.read_bytes().split(b"\0"):
+                left.append(path)
+    assert left == []
+
+
+def test_a_group_of_its_own_in_the_tasks_session_ends_with_the_task_that_times_out(space: Space) -> None:
+    space.script("task.sh", "set -m; env -i sleep 600 & echo $!; wait")
+    lines: list[str] = []
+
+    run(space, {"script": "task.sh", "timeout": 1}, lambda e: isinstance(e, TaskOutput) and lines.append(e.line))
+
+    assert not is_there(int(lines[0]))
+
+
+def test_a_daemon_of_a_task_that_ends_by_itself_goes_on(space: Space) -> None:
+    space.script("task.py", away(parent="os.wait(); os._exit(0)"))
+    up = space.path / "up"
+
+    result = run(space, {"script": "task.py", "env": {"UP": str(up)}})
+
+    assert result.state == "succeeded"
+    while not up.exists():
+        os.sched_yield()
+    pid = int(up.read_text())
+    assert is_there(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_daemon_of_another_task_is_left_alone(space: Space) -> None:
+    space.script("leave.py", away(parent="os.wait(); os._exit(0)"))
+    space.script("long.py", "import time; time.sleep(600)")
+    up = space.path / "up"
+
+    run(
+        space,
+        [
+            {"script": "leave.py", "env": {"UP": str(up)}},
+            {"script": "long.py", "timeout": 0.2, "depends_on": "t0"},
+        ],
+    )
+
+    pid = int(up.read_text())
+    assert is_there(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("no_pidfd")
+def test_without_pidfds_a_task_and_its_group_end_with_it_all_the_same(space: Space) -> None:
+    space.script("task.sh", "sleep 600 & echo $!; wait")
+    lines: list[str] = []
+
+    run(space, {"script": "task.sh", "timeout": 0.5}, lambda e: isinstance(e, TaskOutput) and lines.append(e.line))
+
+    wait_gone(int(lines[0]))
+
+
+# --- a host that is short of something
+
+SHORT = """
+import anyio, json, resource, sys
+from miniflow import run_flow
+limit, backend, flow, parallel, directories = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(limit), int(limit)))
+
+async def main():
+    return await run_flow(json.loads(flow), parallel=int(parallel), **json.loads(directories))
+
+result = anyio.run(main, backend=backend)
+print(json.dumps([result.state, sorted({task.reason for task in result.tasks.values()})]))
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_with_few_descriptors_tasks_wait_for_one_another_and_all_succeed(space: Space, backend: str) -> None:
+    space.script("task.sh", "echo out; echo err >&2")
+    flow = json.dumps({"name": "x", "tasks": [{"id": f"t{n}", "script": "task.sh"} for n in range(300)]})
+    directories = json.dumps({key: str(path) for key, path in space.directories.items()})
+
+    process = subprocess.run(
+        [PYTHON, "-W", "error", "-c", SHORT, "64", backend, flow, "200", directories],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=space.environ(),
+    )
+
+    assert (process.stdout, process.stderr) == ('["succeeded", ["exit"]]\n', "")
+    assert len(list((space.latest("x") / "logs").iterdir())) == 300
+
+
+@pytest.fixture
+def refuse_spawns(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Let the start of a task's process fail, with an errno, as long as so many run."""
+    real = subprocess.Popen
+    started: list[subprocess.Popen[bytes]] = []
+
+    def install(number: int, while_running: int) -> None:
+        def popen(argv: Any, **options: Any) -> Any:
+            if "bufsize" not in options:  # not a task
+                return real(argv, **options)
+            if sum(process.returncode is None for process in started) >= while_running:
+                raise OSError(number, os.strerror(number))
+            started.append(real(argv, **options))
+            return started[-1]
+
+        monkeypatch.setattr(start.subprocess, "Popen", popen)
+
+    return install
+
+
+SCARCITY = [errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("number", SCARCITY, ids=errno.errorcode.get)
+def test_a_start_that_the_system_refuses_is_tried_again_when_another_task_has_ended(
+    space: Space, backend: str, number: int, refuse_spawns: Callable[..., None]
+) -> None:
+    refuse_spawns(number, 2)
+    space.script("task.sh", "exit 0")
+    started: list[str] = []
+
+    result = run(
+        space,
+        [{"script": "task.sh"}] * 10,
+        lambda e: e.name == "task.started" and started.append(getattr(e, "task_id", "")),
+        backend=backend,
+        parallel=4,
+    )
+
+    assert result.state == "succeeded"
+    assert sorted(started) == sorted(f"t{n}" for n in range(10))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("number", SCARCITY, ids=errno.errorcode.get)
+def test_a_start_that_the_system_refuses_while_nothing_runs_fails_and_says_how_to_mend_it(
+    space: Space, backend: str, number: int, refuse_spawns: Callable[..., None]
+) -> None:
+    refuse_spawns(number, 0)
+    space.script("task.sh", "exit 0")
+    seen: list[Event] = []
+
+    result = run(space, [{"script": "task.sh"}] * 2, seen.append, backend=backend, parallel=2)
+
+    for task in result.tasks.values():
+        assert (task.state, task.exit_status, task.reason) == ("failed", 126, "spawn")
+    errors = {event.error for event in seen if isinstance(event, TaskFinished)}
+    hint = {errno.EMFILE: "ulimit -n", errno.ENFILE: "file-max", errno.EAGAIN: "ulimit -u", errno.ENOMEM: "memory"}[number]
+    assert all(error and error.startswith(os.strerror(number)) and hint in error for error in errors)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_wait_for_a_start_does_not_count_against_the_timeout(
+    space: Space, backend: str, refuse_spawns: Callable[..., None]
+) -> None:
+    refuse_spawns(errno.EAGAIN, 1)
+    space.script("long.py", "import time; time.sleep(1)")
+    space.script("task.sh", "exit 0")
+
+    result = run(space, [{"script": "long.py"}, {"script": "task.sh", "timeout": 0.5}], backend=backend, parallel=2)
+
+    assert result.state == "succeeded"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_run_that_is_stopped_while_tasks_wait_for_their_start_ends(
+    space: Space, backend: str, refuse_spawns: Callable[..., None]
+) -> None:
+    refuse_spawns(errno.EAGAIN, 1)
+    space.script("long.py", "import time; time.sleep(600)")
+    tasks = [{"id": f"t{n}", "script": "long.py"} for n in range(5)]
+
+    async def go() -> RunResult:
+        async with open_run({"name": "x", "tasks": tasks}, parallel=5, grace=0.2, **space.directories) as run:
+            async for event in run:
+                if event.name == "task.started":
+                    await anyio.wait_all_tasks_blocked()
+                    run.cancel()
+        return run.result
+
+    result = anyio.run(go, backend=backend)
+
+    assert result.state == "cancelled"
+    assert {task.state for task in result.tasks.values()} == {"cancelled"}
+    assert len(only(events(result.run_dir), "task.started")) == 1
+
+
 # --- hosts that meddle
 
 
@@ -630,7 +908,7 @@ def test_a_process_that_cannot_be_watched_is_killed_and_counts_as_not_started(
     def refuse(pid: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(local, "_exit_descriptor", refuse)
+    monkeypatch.setattr(start, "_exit_descriptor", refuse)
     space.script("task.py", "import time; time.sleep(600)")
 
     result = run(space, {"script": "task.py"})

@@ -7,14 +7,11 @@ when somebody else has reaped the child, which would turn a failure into a succe
 
 from __future__ import annotations
 
-import errno
 import os
 import selectors
 import signal
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
@@ -22,7 +19,9 @@ import anyio.lowlevel
 from miniflow.errors import InternalError
 from miniflow.events import Outcome, Stream
 from miniflow.executors import Attempt, Observer
-from miniflow.guardian import is_group_alive, start_time
+from miniflow.executors.start import Room, Started, is_scarcity, not_started, start
+from miniflow.executors.strays import Search, Strays
+from miniflow.guardian import Guarded, is_group_alive
 from miniflow.lifeline import Lifeline
 
 READ_BYTES = 64 * 1024  # as much as a pipe holds
@@ -36,6 +35,8 @@ KILL_WAIT_S = 10.0
 """How long to wait for a process that was killed; one in an uninterruptible system call may stay."""
 BROKEN_OFF_WAIT_S = 1.0
 """The same where nothing can be awaited any more, and the event loop stands still."""
+PATIENCE_S = 0.25
+"""How long to try to start a process while nothing else runs: the ends of those that ran are still being recorded."""
 
 
 class LocalExecutor:
@@ -44,6 +45,8 @@ class LocalExecutor:
     def __init__(self, lifeline: Lifeline | None = None) -> None:
         self._processes: set[_Process] = set()
         self._lifeline = lifeline or Lifeline()
+        self._room = Room()
+        self._search = Search()
 
     def kill(self) -> None:
         """See `Executor.kill`."""
@@ -60,24 +63,18 @@ class LocalExecutor:
             self._lifeline.ended(number)
 
     async def _run(self, attempt: Attempt, observer: Observer, number: int) -> None:
-        selector: selectors.BaseSelector | None = None
-        try:
-            selector = selectors.DefaultSelector()
-            popen = _spawn(attempt)
-        except OSError as error:
-            if selector is not None:
-                selector.close()
-            observer.ended(_not_started(error))
+        started = await self._start(attempt)
+        if isinstance(started, Outcome):
+            observer.ended(started)
             return
-        # From here to the `try` nothing is awaited: a process is never without somebody who ends it.
-        process = _Process(popen, selector, observer)
+        # From the start to the `try` nothing is awaited: a process is never without somebody who ends it.
+        process = _Process(started, observer, Strays(self._search, _guarded(attempt, started)))
         self._processes.add(process)
         try:
             try:
-                started_at = start_time(popen.pid)
-                if started_at is not None:
-                    self._lifeline.started(number, popen.pid, started_at)
-                observer.started(popen.pid, started_at)
+                if started.start_time is not None:
+                    self._lifeline.started(number, started.popen.pid, started.start_time)
+                observer.started(started.popen.pid, started.start_time)
                 with anyio.move_on_after(attempt.timeout_s) as scope:
                     await process.wait_exit()
                 if scope.cancelled_caught and not process.is_gone():
@@ -94,81 +91,55 @@ class LocalExecutor:
                 await process.finish()
         finally:
             self._processes.remove(process)
-            observer.ended(process.close())
+            outcome = process.close()
+            self._room.tell_next()
+            observer.ended(outcome)
         if process.observer_error is not None:
             raise process.observer_error
 
-
-def _spawn(attempt: Attempt) -> subprocess.Popen[bytes]:
-    """Start the process.
-
-    Raises:
-        OSError: It cannot be started.
-    """
-
-    def start(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603  running what the flow says is what this is for
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=attempt.cwd,
-            env=attempt.env,
-            start_new_session=True,
-        )
-
-    try:
-        return start(attempt.argv)
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            raise
-        # An executable text without "#!": a shell runs it, for every shell and for execvp(3), hence for the bash script.
-        return start(["/bin/sh", *attempt.argv])
-
-
-def _not_started(error: OSError) -> Outcome:
-    what = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
-    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
-    return Outcome(127 if missing else 126, "spawn", error=what)
-
-
-def _exit_descriptor(pid: int) -> int:
-    """Return a descriptor that becomes readable when the child has ended, and does not reap it."""
-    if hasattr(os, "pidfd_open"):
+    async def _start(self, attempt: Attempt) -> Started | Outcome:
+        if self._room.is_awaited:
+            await self._room.wait(is_first=False)
         try:
-            return os.pidfd_open(pid)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # an old kernel, or a sandbox
-                raise
-    read_end, write_end = os.pipe()
-
-    def wait() -> None:
-        try:
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            pass  # reaped by somebody else: it has ended all the same
+            return await self._try_to_start(attempt)
         finally:
-            os.close(write_end)
+            self._room.tell_next()
 
-    try:
-        threading.Thread(target=wait, name=f"wait for {pid}", daemon=True).start()
-    except RuntimeError:  # no more threads
-        os.close(read_end)
-        os.close(write_end)
-        raise
-    return read_end
+    async def _try_to_start(self, attempt: Attempt) -> Started | Outcome:
+        """Start the process. If the system has no more to give, wait for another attempt to end, as long as others run."""
+        give_up_at = None
+        while True:
+            try:
+                return start(attempt, len(self._processes))
+            except OSError as error:
+                give_up_at = give_up_at or anyio.current_time() + PATIENCE_S
+                if not is_scarcity(error) or (not self._processes and anyio.current_time() >= give_up_at):
+                    return not_started(error)
+            if self._processes:
+                await self._room.wait(is_first=True)
+                give_up_at = None
+            else:
+                await anyio.sleep(POLL_S)
+
+
+def _guarded(attempt: Attempt, started: Started) -> Guarded:
+    guarded = Guarded(tuple(map(os.fsencode, attempt.marks)))
+    guarded.leader = started.popen.pid
+    if started.start_time is not None:
+        guarded.led_by(started.popen.pid, started.start_time)
+    return guarded
 
 
 class _Process:
     """A running process, its pipes, and the group it leads."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], selector: selectors.BaseSelector, observer: Observer) -> None:
+    def __init__(self, started: Started, observer: Observer, strays: Strays) -> None:
+        self._popen = popen = started.popen
         assert popen.stdout is not None
         assert popen.stderr is not None
-        self._popen = popen
-        self._selector = selector
+        self._selector = started.selector
         self._observer = observer
+        self._strays = strays
         self.observer_error: BaseException | None = None
         """What the observer raised when it was told of output; it is told of none after that."""
         self.has_exited = False
@@ -187,19 +158,18 @@ class _Process:
         self._look_pause_s = POLL_S
         self._outcome: Outcome | None = None
         """How the process ended, once it was reaped."""
-        self._exit_fd: int | None = None
+        self._exit_fd = started.exit_fd
         self._is_watched = False
         try:
             for stream, descriptor in streams:
                 os.set_blocking(descriptor, False)
                 self._selector.register(descriptor, selectors.EVENT_READ)
                 self._pipes[descriptor] = stream
-            self._exit_fd = _exit_descriptor(popen.pid)
-            self._selector.register(self._exit_fd, selectors.EVENT_READ)
-            self._is_watched = True
-        except (OSError, RuntimeError):
-            # No descriptor or thread left, or reaped by somebody else already. What can't be watched can't be run.
-            pass
+            if self._exit_fd is not None:
+                self._selector.register(self._exit_fd, selectors.EVENT_READ)
+                self._is_watched = True
+        except OSError:  # no memory. What can't be watched can't be run
+            return
 
     async def wait_exit(self) -> None:
         """Pass output on until the process has ended."""
@@ -215,12 +185,14 @@ class _Process:
                 await self._observer.wait_for_room()
 
     async def stop(self, grace_s: float) -> None:
-        """End the process and its group: SIGTERM, and SIGKILL after the grace period. Never cancelled."""
+        """End the process, its group and its strays: SIGTERM, and SIGKILL after the grace period. Never cancelled."""
         self._group_deadline = anyio.current_time() + grace_s
+        self._strays.begin()
         with anyio.CancelScope(shield=True):
             self._signal_group(signal.SIGTERM)
             self._signal_group(signal.SIGCONT)  # a stopped process hears SIGTERM once it goes on
             with anyio.move_on_after(grace_s):
+                await self._strays.are_left(kill=False)
                 await self._pump_until_exit()
             if not self.has_exited:
                 self._signal_group(signal.SIGKILL)
@@ -228,12 +200,14 @@ class _Process:
                     await self._pump_until_exit()
 
     def kill(self) -> None:
-        """End the process and its group at once."""
+        """End the process, its group and its strays at once."""
         if not self.is_gone():
             # Whoever awaits it may see its end before the cancellation that this is a part of.
             self.ended_by = self.ended_by or "stop"
         self._group_deadline = float("-inf")
+        self._strays.begin()
         self._signal_group(signal.SIGKILL)
+        self._strays.kill()
 
     async def finish(self) -> None:
         """Reap the process, pass on what is left in its pipes, and end what it has left behind. Never cancelled.
@@ -253,14 +227,17 @@ class _Process:
             pipes_deadline = anyio.current_time() + STRAGGLER_GRACE_S
             if self._group_deadline is None:
                 self._group_deadline = pipes_deadline
-            while self._is_group_left() and anyio.current_time() < self._group_deadline:
+            while anyio.current_time() < self._group_deadline:
+                if not self._is_group_left() and not await self._strays.are_left(kill=False):
+                    break
                 await self._pump_for(POLL_S)
             self._signal_group(signal.SIGKILL)
+            with anyio.move_on_after(KILL_WAIT_S):
+                while self._is_group_left() or await self._strays.are_left(kill=True):
+                    await self._pump_for(POLL_S)
             while self._pipes and anyio.current_time() < pipes_deadline:
                 await self._pump_for(POLL_S)
-            with anyio.move_on_after(KILL_WAIT_S):
-                while self._is_group_left():
-                    await self._pump_for(POLL_S)
+            self._strays.end()
 
     def close(self) -> Outcome:
         """Let go of everything; return how the process ended.
@@ -275,6 +252,7 @@ class _Process:
         if self._is_group_left():
             self._signal_group(signal.SIGKILL)
             _wait_briefly(lambda: not self._is_group_left())
+        self._strays.close(BROKEN_OFF_WAIT_S)
         self._read_rest()
         self._selector.close()
         if self._exit_fd is not None:

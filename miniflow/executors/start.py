@@ -1,0 +1,177 @@
+"""Starting a process so that it can be watched to its end, and what to do when the system has no more to give."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import selectors
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from miniflow.events import Outcome
+from miniflow.executors import Attempt
+from miniflow.guardian import start_time
+
+HEADROOM = 16
+"""Descriptors that are left free for others while attempts run: to start a process takes nine for a moment, and logs, statuses
+and the host need some."""
+_HINTS = {
+    errno.EMFILE: "raise `ulimit -n` or lower --parallel",
+    errno.ENFILE: "raise the system's limit (fs.file-max) or lower --parallel",
+    errno.EAGAIN: "raise `ulimit -u`, or the container's limit of processes, or lower --parallel",
+    errno.ENOMEM: "free memory or lower --parallel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process, and what it is watched with."""
+
+    popen: subprocess.Popen[bytes]
+    selector: selectors.BaseSelector
+    exit_fd: int | None
+    """Readable when it has ended; None if it cannot be watched."""
+    start_time: int | None
+    """See `guardian.start_time`; None where that is not known."""
+
+
+def start(attempt: Attempt, running: int) -> Started:
+    """Start the process, holding all that it takes to watch it before it runs.
+
+    Args:
+        attempt: What to run.
+        running: How many others run, which may need a descriptor for a log each.
+
+    Raises:
+        OSError: It cannot be started, or should not be as long as others run: the last descriptors are theirs.
+    """
+    selector = selectors.DefaultSelector()
+    try:
+        if running and not _has_headroom(selector, running):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        reserved = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            popen = _spawn(attempt)
+        finally:
+            os.close(reserved)
+    except BaseException:
+        selector.close()
+        raise
+    try:
+        started_at = start_time(popen.pid)
+    except OSError:  # somebody else in this process has taken the last descriptor; it is worth less than the task
+        started_at = None
+    try:
+        exit_fd = _exit_descriptor(popen.pid)
+    except (OSError, RuntimeError):  # no descriptor or thread left, or reaped by somebody else already
+        exit_fd = None
+    return Started(popen, selector, exit_fd, started_at)
+
+
+def is_scarcity(error: OSError) -> bool:
+    """Return whether the system has no more of something that those who run now will give back."""
+    return error.errno in _HINTS
+
+
+def not_started(error: OSError) -> Outcome:
+    """Return the outcome of an attempt that could not be started."""
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    if error.errno in _HINTS:
+        what = f"{error.strerror}; {_HINTS[error.errno]}"
+    missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return Outcome(127 if missing else 126, "spawn", error=what)
+
+
+def _has_headroom(selector: selectors.BaseSelector, running: int) -> bool:
+    # A new descriptor has the lowest number that is free, so all below are taken; those above are few, as numbers are reused.
+    lowest: int = getattr(selector, "fileno", lambda: 0)()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit == resource.RLIM_INFINITY or limit - lowest >= HEADROOM + running
+
+
+def _spawn(attempt: Attempt) -> subprocess.Popen[bytes]:
+    def popen(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603  running what the flow says is what this is for
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=attempt.cwd,
+            env=attempt.env,
+            start_new_session=True,
+        )
+
+    try:
+        return popen(attempt.argv)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        # An executable text without "#!": a shell runs it, for every shell and for execvp(3), hence for the bash script.
+        return popen(["/bin/sh", *attempt.argv])
+
+
+def _exit_descriptor(pid: int) -> int:
+    """Return a descriptor that becomes readable when the child has ended, and does not reap it."""
+    if hasattr(os, "pidfd_open"):
+        try:
+            return os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # an old kernel, or a sandbox
+                raise
+    read_end, write_end = os.pipe()
+
+    def wait() -> None:
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # reaped by somebody else: it has ended all the same
+        finally:
+            os.close(write_end)
+
+    try:
+        threading.Thread(target=wait, name=f"wait for {pid}", daemon=True).start()
+    except RuntimeError:  # no more threads
+        os.close(read_end)
+        os.close(write_end)
+        raise
+    return read_end
+
+
+class Room:
+    """Where attempts wait, each in its turn, until one that runs has ended and given back what it held."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[anyio.Event] = deque()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits: then whoever comes new waits too."""
+        return bool(self._waiting)
+
+    async def wait(self, *, is_first: bool) -> None:
+        """Wait for one's turn; then tell the next, when it is clear whether there is room for one more."""
+        turn = anyio.Event()
+        if is_first:
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self.tell_next()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def tell_next(self) -> None:
+        """Let the one who has waited longest try again."""
+        if self._waiting:
+            self._waiting.popleft().set()
