@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -334,6 +335,9 @@ async def _prepare(
     check_parallel(parallel)
 
     lifeline = Lifeline()
+    lock = threading.Lock()
+    is_given_up = False
+    closing: list[Callable[[], None]] = []
 
     if not isinstance(resume, bool | str):
         raise UsageError(f"resume must be True, or the id of a run, not {resume!r}")
@@ -366,11 +370,28 @@ async def _prepare(
             write_atomically(run_dir.script, render_script(plan).encode(), mode=0o700)
             run_dir.become_latest()
             on_error.pop_all()
+        closing.append(recorder.close)
+        if resumed is not None:
+            closing.append(resumed.close)
+        if is_given_up:
+            let_go()
         executor = LocalExecutor(lifeline)
         return _Prepared(plan, run_dir, recorder, executor, lifeline, sinks, parallel, scripts, resumed, taken_over)
 
+    def let_go() -> None:
+        """Leave a run whose journal is empty: whoever reads it finds that it was interrupted.
+
+        An asyncio loop that shuts down gives up what it awaits, while the thread goes on: it may be done with the run or not.
+        """
+        nonlocal is_given_up
+        with lock:
+            is_given_up = True
+            lifeline.close()
+            for close in closing:
+                close()
+
     with contextlib.ExitStack() as undo:
-        undo.callback(lifeline.close)
+        undo.callback(let_go)
         # Reading and planning a large flow takes longer than an event loop should be kept.
         try:
             prepared = await anyio.to_thread.run_sync(prepare)

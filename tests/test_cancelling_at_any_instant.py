@@ -431,3 +431,26 @@ def cancel_at_random_instants(space: Space, marker: str, kind: Any, count: int, 
 @pytest.mark.timeout(600)
 def test_a_run_of_stubborn_tasks_is_cancelled_at_random_instants(project: Space, marker: str, kind: Any, count: int) -> None:
     cancel_at_random_instants(project, marker, kind, count, seed=KINDS.index(kind))
+
+
+def test_a_loop_that_shuts_down_while_a_run_is_being_made_leaves_none_that_seems_to_go_on(project: Space, marker: str) -> None:
+    async def main(turns: int) -> None:
+        task = asyncio.create_task(run_flow(FLOW, **project.directories))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert not task.done()
+
+    def descriptors() -> set[str]:
+        return set(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    for turns in range(1, 30):
+        asyncio.run(main(turns))  # its end cancels each task for itself, shielded or not
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread():
+                thread.join()
+
+        assert survivors(marker) == []
+        assert descriptors() == before
+        for run_dir in (project.output_dir / "f").glob("2*"):
+            assert read_run(run_dir).state in ("cancelled", "interrupted")
