@@ -139,8 +139,11 @@ mf_run_once() {
     mf_reason=spawn
     return
   fi
-  : >>"$mf_log" || mf_die "cannot write $mf_log"
-  if [[ ${mf_secrets+x} ]]; then mf_start_masking; else exec {mf_output}>>"$mf_log"; fi
+  if [[ ${mf_secrets+x} ]]; then
+    mf_start_masking
+  else
+    exec {mf_output}>>"$mf_log" || mf_die "cannot write $mf_log"
+  fi
   (
     { set +x; } 2>/dev/null  # `bash -x` is about this script, and this is the task's log
     trap - INT QUIT PIPE  # what bash, or this script, has set for itself

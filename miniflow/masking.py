@@ -6,6 +6,8 @@ Python that older ones read too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 MASK = b"***"
 MIN_CHARACTERS = 4
 """Shorter values are not masked: they would be found in half of all that is printed."""
@@ -18,17 +20,41 @@ def masked_texts(value: bytes) -> list[bytes]:
     return [text for text in texts if len(text.decode("utf-8", "surrogateescape")) >= MIN_CHARACTERS]
 
 
+class Pattern:
+    """A text to be masked."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        # After how many bytes it may begin again: fewer than its length if it can overlap itself.
+        self._period = next(period for period in range(1, len(text) + 1) if text.startswith(text[period:]))
+
+    def find(self, data: bytes) -> list[tuple[int, int]]:
+        """Return where it begins and ends, in order. What overlaps is one: a row of 1000 stars holds 997 times four."""
+        found = []
+        period, rest = self._period, self.text[-self._period :]
+        at = data.find(self.text)
+        while at >= 0:
+            end = at + len(self.text)
+            while period < len(self.text) and data.startswith(rest, end):
+                end += period
+            found.append((at, end))
+            at = data.find(self.text, end - len(self.text) + period)
+        return found
+
+
+def patterns(values: Iterable[bytes]) -> list[Pattern]:
+    """Return what a masker looks for, given the values of all secrets."""
+    return [Pattern(text) for text in dict.fromkeys(text for value in values for text in masked_texts(value))]
+
+
 class Masker:
     """Masks texts in one stream, which comes in chunks: what comes out is the same however it is cut.
 
     Texts that overlap are masked as one. What may be the beginning of a text is held back until more comes, and nothing else.
-
-    Args:
-        texts: None of them empty.
     """
 
-    def __init__(self, texts: list[bytes]) -> None:
-        self._texts = sorted(set(texts))
+    def __init__(self, patterns: list[Pattern]) -> None:
+        self._patterns = patterns
         self._held = b""
         self._masked = 0
         """How many bytes at the beginning of what is held are masked already."""
@@ -46,7 +72,8 @@ class Masker:
         """Return what comes before `end`, masked, and hold the rest back."""
         parts: list[bytes] = []
         masked = self._masked
-        for start, stop in self._found(data):
+        # A search for each text is faster than one with a regular expression.
+        for start, stop in sorted(place for pattern in self._patterns for place in pattern.find(data)):
             if start >= end:
                 break  # found again when the rest is known
             if start >= masked:
@@ -57,21 +84,10 @@ class Masker:
         self._masked = max(masked - end, 0)
         return b"".join(parts)
 
-    def _found(self, data: bytes) -> list[tuple[int, int]]:
-        """Return where texts begin and end, in order. A search for each of them is faster than one regular expression."""
-        found = []
-        for text in self._texts:
-            at = data.find(text)
-            while at >= 0:
-                found.append((at, at + len(text)))
-                at = data.find(text, at + 1)
-        found.sort()
-        return found
-
     def _first_open(self, data: bytes) -> int:
         """Return where the first text begins that may go on in the next chunk; the end of the data if there is none."""
         first = len(data)
-        for text in self._texts:
+        for text in (pattern.text for pattern in self._patterns):
             at = data.find(text[:1], max(len(data) - len(text) + 1, 0), first)
             while at >= 0:
                 if text.startswith(data[at:]):

@@ -10,7 +10,7 @@ values = [os.environb.get(os.fsencode(entry.partition(" ")[0]), b"") for entry i
 if entries[0] == "missing":
     print(", ".join(entry for entry, value in zip(entries[1:], values) if " " in entry and not value))
     sys.exit()
-masker = Masker([text for value in values for text in masked_texts(value)])
+masker = Masker(patterns(values))
 
 
 def write(data):
@@ -45,7 +45,8 @@ write(masker.end())
 
 mf_require_secrets() {
   local missing
-  if ! missing=$(env ${mf_caller[@]+"${mf_caller[@]}"} python3 -ISc "$mf_masking" missing "${mf_secrets[@]}"); then
+  # Ctrl-C at a terminal reaches it too; it has ended before it matters.
+  if ! missing=$(trap '' HUP INT TERM; exec env ${mf_caller[@]+"${mf_caller[@]}"} python3 -ISc "$mf_masking" missing "${mf_secrets[@]}"); then
     mf_die "cannot run python3, which is needed to mask secrets"
   fi
   if [[ $missing ]]; then
@@ -56,6 +57,7 @@ mf_require_secrets() {
 # Starts the process, and sets mf_output, the descriptor that the task is to print to.
 mf_start_masking() {
   local mf_both mf_input
+  : >>"$mf_log" || mf_die "cannot write $mf_log"
   mkfifo -- "$mf_run_dir/.output" "$mf_run_dir/.gate" || mf_die "cannot write into $mf_run_dir"
   # shellcheck disable=SC2094  # a pipe: opened for both first, as a side alone waits for the other
   exec {mf_both}<>"$mf_run_dir/.output" {mf_input}<"$mf_run_dir/.output" {mf_output}>"$mf_run_dir/.output" {mf_both}>&- \

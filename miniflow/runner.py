@@ -55,7 +55,7 @@ from miniflow.events import (
 )
 from miniflow.executors import Attempt, Executor
 from miniflow.lines import LineSplitter
-from miniflow.masking import Masker, masked_texts
+from miniflow.masking import Masker, patterns
 from miniflow.plan import Plan
 from miniflow.reuse import TakenOver
 from miniflow.scheduler import Scheduler
@@ -153,10 +153,7 @@ class _Run:
         """Tasks whose attempt is a coroutine that has not begun."""
         self._sinks = list(setup.sinks)
         self._began_at = time.monotonic()
-        self.masked_texts = [
-            text for name in plan.secret_env for text in masked_texts(os.fsencode(setup.environ.get(name, "")))
-        ]
-        """What may come out nowhere."""
+        self.secrets = patterns(os.fsencode(setup.environ.get(name, "")) for name in plan.secret_env)
         self._first_start: dict[int, float] = {}
         self._lost_output: set[str] = set()
         """Tasks whose output has not been recorded whole: they have not succeeded."""
@@ -299,9 +296,9 @@ class _Run:
 
     def _masked(self, text: str) -> str:
         """Return the words of somebody else, who may have a secret in them."""
-        if not self.masked_texts:
+        if not self.secrets:
             return text
-        masker = Masker(self.masked_texts)
+        masker = Masker(self.secrets)
         return os.fsdecode(masker.feed(text.encode("utf-8", "surrogateescape")) + masker.end())
 
     def _finish(self, task: int, attempt: int, state: EndState, outcome: Outcome) -> None:
@@ -424,8 +421,8 @@ class _Observer:
         splitter = self._splitters.get(stream)
         if splitter is None:
             splitter = self._splitters[stream] = LineSplitter()
-            if self._run.masked_texts:
-                self._maskers[stream] = Masker(self._run.masked_texts)
+            if self._run.secrets:
+                self._maskers[stream] = Masker(self._run.secrets)
         if self._maskers:
             data = self._maskers[stream].feed(data)
         for lines, partial in splitter.feed(data):

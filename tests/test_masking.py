@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miniflow.masking import Masker, masked_texts
+from miniflow.masking import Masker, Pattern, masked_texts
 
 
 def masked(texts: list[bytes], *chunks: bytes) -> bytes:
-    masker = Masker(texts)
+    masker = Masker([*map(Pattern, texts)])
     return b"".join([*map(masker.feed, chunks), masker.end()])
 
 
@@ -27,6 +27,7 @@ def streams(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
     return texts, [data[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
+@settings(deadline=None)
 @given(streams())
 def test_no_secret_comes_out_however_the_stream_is_cut(stream: tuple[list[bytes], list[bytes]]) -> None:
     texts, chunks = stream
@@ -37,6 +38,7 @@ def test_no_secret_comes_out_however_the_stream_is_cut(stream: tuple[list[bytes]
     assert not [text for text in texts if text in result]
 
 
+@settings(deadline=None)
 @given(streams())
 def test_nothing_but_secrets_is_masked(stream: tuple[list[bytes], list[bytes]]) -> None:
     texts, chunks = stream
@@ -52,7 +54,7 @@ def test_nothing_but_secrets_is_masked(stream: tuple[list[bytes], list[bytes]]) 
     )
 
 
-@pytest.mark.stress
+@settings(deadline=None)
 @given(streams())
 def test_no_secret_comes_out_byte_by_byte(stream: tuple[list[bytes], list[bytes]]) -> None:
     texts, chunks = stream
@@ -61,8 +63,17 @@ def test_no_secret_comes_out_byte_by_byte(stream: tuple[list[bytes], list[bytes]
     assert masked(texts, *(data[at : at + 1] for at in range(len(data)))) == masked(texts, data)
 
 
+@pytest.mark.stress
+@pytest.mark.timeout(600)
+@settings(max_examples=5_000, deadline=None)
+@given(streams())
+def test_no_secret_comes_out_of_many_streams(stream: tuple[list[bytes], list[bytes]]) -> None:
+    test_no_secret_comes_out_however_the_stream_is_cut.hypothesis.inner_test(stream)
+    test_nothing_but_secrets_is_masked.hypothesis.inner_test(stream)
+
+
 def test_only_what_may_be_the_beginning_of_a_secret_is_held_back() -> None:
-    masker = Masker([b"sesame", b"secret"])
+    masker = Masker([Pattern(b"sesame"), Pattern(b"secret")])
 
     assert masker.feed(b"Password: ") == b"Password: "
     assert masker.feed(b"open se") == b"open "

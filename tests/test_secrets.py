@@ -169,6 +169,21 @@ async def test_in_python_it_is_a_usage_error(space: Space, anyio_backend: str) -
     assert not space.output_dir.exists()
 
 
+@pytest.mark.parametrize("how", ["miniflow", "bash"])
+def test_a_secret_of_a_task_that_is_not_selected_may_be_missing_and_is_masked_if_it_is_not(space: Space, how: str) -> None:
+    space.script("tell.py", "import os; print(os.environ.get('API_TOKEN'))")
+    tasks = [{"id": "other", "script": "tell.py", "secret_env": "API_TOKEN"}, {"id": "tell", "script": "tell.py"}]
+    space.flow({"name": "demo", "tasks": tasks})
+    script = space.miniflow("run", "demo", "--only", "tell", "--dry-run").stdout.strip()
+    for env, told in ({}, "None"), (SECRETS, "***"):
+        result = space.bash(script, env=env) if how == "bash" else space.miniflow("run", "demo", "--only", "tell", env=env)
+
+        assert result.returncode == 0, result.stderr
+        [log] = (space.latest("demo") / "logs").iterdir()
+        assert told in log.read_text()
+        assert_no_secret(log.read_bytes())
+
+
 def test_a_dry_run_needs_none(space: Space) -> None:
     telling(space)
     assert space.miniflow("run", "demo", "--dry-run").returncode == 0
