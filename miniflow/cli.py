@@ -16,6 +16,8 @@ from miniflow import __version__
 from miniflow.errors import FlowError, InternalError, MiniFlowError, UsageError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from miniflow.events import Level
 
 # Tasks get less than 128 KiB of them; white space and escapes take room as well.
@@ -180,6 +182,35 @@ def _echo_table(rows: list[dict[str, Any]]) -> None:
             click.echo(f"{row['name']:{width}}  {row['tasks']:5}  {harmless(summary)}".rstrip())
 
 
+def complete_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the names of flows; files, where a path is being typed."""
+    from click.shell_completion import CompletionItem
+
+    from miniflow.completion import flow_names
+
+    if "/" in incomplete or incomplete.startswith(("~", ".")):
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(name) for name in flow_names(incomplete, ctx.find_root().params["flows_dir"])]
+
+
+def typed_flow(ctx: click.Context) -> str | None:
+    """Return the FLOW of a command line that is being typed."""
+    # click stops reading at an option that still lacks its value, and leaves the arguments as they are.
+    flow = ctx.params.get("flow") or next(iter(ctx.args), None) or ctx.params.get("resume")
+    return flow if isinstance(flow, str) else None
+
+
+def complete_task(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the ids of the tasks of the flow that stands on the command line."""
+    from click.shell_completion import CompletionItem
+
+    from miniflow.completion import task_ids
+
+    given = ctx.params.get(str(parameter.name)) or ()
+    found = task_ids(incomplete, typed_flow(ctx), ctx.find_root().params["flows_dir"], given)
+    return [CompletionItem(task_id, help=description or None) for task_id, description in found]
+
+
 def run_ids_of_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Complete the id of a run, the newest first; nothing where there is none, or the flow is not known."""
     from miniflow.resume import LATEST, run_ids
@@ -192,7 +223,7 @@ def run_ids_of_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> 
 
 
 @cli.command()
-@click.argument("flow", required=False, metavar="FLOW")
+@click.argument("flow", required=False, metavar="FLOW", shell_complete=complete_flow)
 @click.option(
     "-p",
     "--params",
@@ -218,13 +249,25 @@ def run_ids_of_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> 
     help="After a failure, go on with all that does not depend on it.",
 )
 @click.option(
-    "--only", metavar="ID", multiple=True, help="Run this task; repeat it for more. What it depends on besides counts as done."
+    "--only",
+    metavar="ID",
+    multiple=True,
+    shell_complete=complete_task,
+    help="Run this task; repeat it for more. What it depends on besides counts as done.",
 )
-@click.option("--from", "from_", metavar="ID", multiple=True, help="Run this task and all downstream of it; repeatable.")
+@click.option(
+    "--from",
+    "from_",
+    metavar="ID",
+    multiple=True,
+    shell_complete=complete_task,
+    help="Run this task and all downstream of it; repeatable.",
+)
 @click.option(
     "--until",
     metavar="ID",
     multiple=True,
+    shell_complete=complete_task,
     help="Run this task and all upstream of it; repeatable. With --from: what lies between.",
 )
 @click.option(

@@ -33,7 +33,7 @@ LAYERS = """
     prepare
     running
     api
-    signals stdout foreground
+    completion signals stdout foreground
     cli __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
