@@ -332,7 +332,6 @@ class _Run:
         try:
             await observer.wait_for_room()
             await self._look_at_script(planned.script)
-            self._first_start.setdefault(task, time.monotonic())
             await self._setup.executor.run(attempt, observer)
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, anyio.get_cancelled_exc_class()):
@@ -415,6 +414,7 @@ class _Observer:
         self._maskers: dict[Stream, Masker] = {}
 
     def started(self, pid: int, start_time: int | None = None) -> None:
+        self._run._first_start.setdefault(self._task, time.monotonic())
         self._run.emit(self._run._started(self._task, self._attempt, pid, start_time))
 
     def output(self, stream: Stream, data: bytes) -> None:

@@ -200,6 +200,11 @@ def test_what_does_not_come_with_python_is_known_where_it_belongs(name: str) -> 
             assert name in THIRD_PARTY.get(top, ()), f"{name} imports {full}"
 
 
+def test_the_guardian_is_a_program_of_its_own_that_starts_fast() -> None:
+    assert inside("guardian") == set()
+    assert outside("guardian") == {"__future__", "os", "select", "signal", "sys", "time"}
+
+
 @pytest.mark.parametrize("name", PURE)
 def test_the_core_imports_nothing_that_has_an_effect(name: str) -> None:
     effects = {full for full in outside(name) if full.partition(".")[0] in EFFECTS | {"os", "importlib"}}

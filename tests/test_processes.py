@@ -14,7 +14,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, open_run, read_run, run_flow
+from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, guardian, open_run, read_run, run_flow
 from miniflow.executors import start
 from tests.conftest import Space, events, only
 
@@ -552,6 +552,31 @@ def test_daemons_end_with_the_run_that_is_stopped(space: Space, backend: str, di
     assert [is_there(int(up.read_text())) for up in ups] == [False] * 4
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tasks_that_stop_together_are_looked_for_together(space: Space, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    space.script("task.sh", "exec sleep 600")
+    tasks = [{"id": f"t{n}", "script": "task.sh"} for n in range(40)]
+    looks = []
+    real = guardian.search
+
+    def search(attempts: Collection[guardian.Guarded]) -> Iterator[Any]:
+        looks.append(len(attempts))
+        return real(attempts)
+
+    monkeypatch.setattr(guardian, "search", search)
+
+    async def go() -> None:
+        async with open_run({"name": "x", "tasks": tasks}, parallel=40, **space.directories) as run:
+            started = 0
+            while started < 40:
+                started += (await anext(run)).name == "task.started"
+
+    anyio.run(go, backend=backend)
+
+    assert max(looks) > 1
+    assert len(looks) < 40
+
+
 def test_a_daemon_has_the_grace_period_too(space: Space) -> None:
     said = space.path / "said"
     handler = f"signal.signal(signal.SIGTERM, lambda *_: (open({str(said)!r}, 'w').close(), os._exit(0)))"
@@ -734,7 +759,7 @@ def test_a_start_that_the_system_refuses_while_nothing_runs_fails_and_says_how_t
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_the_wait_for_a_start_does_not_count_against_the_timeout(
+def test_the_wait_for_a_start_counts_neither_against_the_timeout_nor_as_the_tasks_time(
     space: Space, backend: str, refuse_spawns: Callable[..., None]
 ) -> None:
     refuse_spawns(errno.EAGAIN, 1)
@@ -744,6 +769,8 @@ def test_the_wait_for_a_start_does_not_count_against_the_timeout(
     result = run(space, [{"script": "long.py"}, {"script": "task.sh", "timeout": 0.5}], backend=backend, parallel=2)
 
     assert result.state == "succeeded"
+    first, second = (task.duration or 0 for task in result.tasks.values())
+    assert second < first
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
