@@ -215,11 +215,14 @@ def run_ids_of_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> 
     """Complete the id of a run, the newest first; nothing where there is none, or the flow is not known."""
     from miniflow.resume import LATEST, run_ids
 
-    flow, parent = ctx.params.get("flow"), ctx.parent
-    output_dir = parent.params.get("output_dir") if parent is not None else None
-    if not isinstance(flow, str) or not isinstance(output_dir, str):
+    flow = typed_flow(ctx)
+    if flow is None:
         return []
-    return [name for name in (LATEST, *reversed(run_ids(Path(output_dir), flow))) if name.startswith(incomplete)]
+    try:
+        found = run_ids(Path(os.path.expanduser(ctx.find_root().params["output_dir"])), flow)
+    except OSError:  # running the command will say it, and not in the midst of the user's words
+        found = []
+    return [name for name in (LATEST, *reversed(found)) if name.startswith(incomplete)]
 
 
 @cli.command()

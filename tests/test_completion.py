@@ -118,7 +118,16 @@ def test_shells_that_show_descriptions_get_them_on_one_line(project: Space) -> N
     assert fish == ["plain,fetch_data\tGet the: rows", "plain,fetch_rates"]
 
 
-@pytest.mark.parametrize("line", ["miniflow run demo --only ", "miniflow run "])
+def test_runs_that_can_be_resumed_are_offered_the_latest_first(project: Space) -> None:
+    runs = ["20260101T000000.000Z-00000a", "20260102T000000.000Z-00000b"]
+    for run in runs:
+        (project.path / "miniflow_output/demo" / run).mkdir(parents=True)
+    assert plain(project, "miniflow run demo --resume ") == ["latest", *reversed(runs)]
+    assert plain(project, "miniflow run demo --resume 20260101") == runs[:1]
+    assert plain(project, f"miniflow run {'x' * 300} --resume ") == ["latest"]
+
+
+@pytest.mark.parametrize("line", ["miniflow run demo --only ", "miniflow run demo --resume ", "miniflow run "])
 def test_nothing_heavy_is_loaded_for_it(project: Space, line: str) -> None:
     program = f"""
 import sys
