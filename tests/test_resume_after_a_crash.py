@@ -250,13 +250,15 @@ def test_a_resume_that_is_refused_leaves_the_run_free(project: Space) -> None:
 
 
 def test_what_an_old_run_has_left_running_is_ended_before_the_new_one_begins(waiting: Space) -> None:
-    # The guardian is killed with its runner, so that there is something left.
+    # The guardian is killed with its runner, which has no time to start another: so there is something left.
     with command(waiting, **fifos(waiting)) as process:
         wait_for_start(waiting)
         (left,) = [event["pid"] for event in events(waiting.latest("x")) if event.get("task_id") == "waits"]
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            if int(child) != left:
-                os.kill(int(child), signal.SIGKILL)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        children = [path.read_text().split() for path in Path(f"/proc/{process.pid}/task").glob("*/children")]
+        for child in {int(child) for of_thread in children for child in of_thread} - {left}:
+            os.kill(child, signal.SIGKILL)
         process.kill()
         process.wait()
         pidfd = os.pidfd_open(left)
