@@ -176,7 +176,7 @@ mf_run_once() {
   if kill -TERM -- "-$mf_pid"; then
     kill -CONT -- "-$mf_pid"
     for ((mf_tick = 0; mf_tick < 50; mf_tick++)); do
-      kill -0 -- "-$mf_pid" || break
+      mf_lives "$mf_pid" || break
       read -r -t 0.02 -u "$mf_never" _
     done
     kill -KILL -- "-$mf_pid"
@@ -420,6 +420,20 @@ mf_watch_run() {
   if (($? > 128)); then kill -s RTMIN+1 "$$"; fi
 }
 
+# mf_lives GROUP: whether somebody in it is no zombie. Whoever adopts zombies may take its time, or never reap them.
+mf_lives() {
+  local mf_file mf_stat
+  kill -0 -- "-$1" || return
+  if [[ ! -e /proc/self/stat ]]; then return 0; fi
+  set +o noglob
+  for mf_file in /proc/[0-9]*/stat; do
+    mf_stat=''
+    IFS= read -r -d '' mf_stat <"$mf_file"
+    if [[ ${mf_stat##*) } =~ ^[^ZX]' '[0-9]+' '$1' ' ]]; then return 0; fi
+  done
+  return 1
+} 2>/dev/null
+
 # mf_terminate GROUP: SIGTERM, and SIGKILL to those that are left after the grace period. A stopped process hears SIGTERM
 # once it goes on. For a moment after its start, a task has no group yet.
 mf_terminate() {
@@ -427,7 +441,7 @@ mf_terminate() {
   kill -TERM -- "-$1" || kill -TERM "$1"
   kill -CONT -- "-$1"
   for ((mf_tick = 0; mf_tick < mf_grace; mf_tick += 20)); do
-    kill -0 -- "-$1" || kill -0 "$1" || return
+    mf_lives "$1" || kill -0 "$1" || return
     read -r -t 0.02 -u "$mf_never" _
   done
   kill -KILL -- "-$1" || kill -KILL "$1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -32,3 +33,10 @@ def assert_whole(run_dir: Path, tasks: Collection[str], *, by_script: bool = Fal
         assert summary["tasks"].keys() == ends.keys()
         assert sum(summary["counts"].values()) == len(ends)
     return state
+
+
+def is_of_pythons_start(shown: str) -> bool:
+    """Whether a traceback is of Ctrl-C while Python itself was starting: until our first lines have been run."""
+    frames = re.findall(r'File "(.*?)", line \d+(?:, in (\S+))?', shown)
+    ours = [where for file, where in frames if "/miniflow/" in file]
+    return "KeyboardInterrupt" in shown and bool(frames) and set(ours) <= {"<module>"}

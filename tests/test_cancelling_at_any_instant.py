@@ -215,7 +215,7 @@ def by_a_timeout_of_asyncio(run: Callable[[], Awaitable[object]], at: list[int])
         await asyncio.sleep(0)
 
     def expire() -> None:
-        if not timeouts[0].expired():
+        if instants.done == 1:
             timeouts[0].reschedule(asyncio.get_running_loop().time())
 
     timeouts: list[asyncio.Timeout] = []
