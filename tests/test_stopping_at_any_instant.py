@@ -117,13 +117,13 @@ def stop_at_lines(space: Space, marker: str, step: int, signals_each: int) -> No
     pytest.fail("there are not so many lines")
 
 
-@pytest.mark.parametrize("step", [pytest.param(400, id="some"), pytest.param(5, id="many", marks=pytest.mark.stress)])
+@pytest.mark.parametrize("step", [pytest.param(700, id="some"), pytest.param(5, id="many", marks=pytest.mark.stress)])
 @pytest.mark.timeout(3600)
 def test_a_signal_at_a_line_of_ours(project: Space, marker: str, step: int) -> None:
     stop_at_lines(project, marker, step, 1)
 
 
-@pytest.mark.parametrize("step", [pytest.param(600, id="some"), pytest.param(11, id="many", marks=pytest.mark.stress)])
+@pytest.mark.parametrize("step", [pytest.param(1100, id="some"), pytest.param(11, id="many", marks=pytest.mark.stress)])
 @pytest.mark.timeout(3600)
 def test_a_second_signal_right_after(project: Space, marker: str, step: int) -> None:
     stop_at_lines(project, marker, step, 2)
@@ -198,7 +198,7 @@ def report_times(what: str, took: list[float]) -> None:
 
 
 def test_a_signal_at_a_random_instant(project: Space, marker: str) -> None:
-    stop_at_random(project, marker, 8, seed=1, script=None)
+    stop_at_random(project, marker, 6, seed=1, script=None)
 
 
 @pytest.mark.stress
