@@ -454,3 +454,17 @@ def test_a_loop_that_shuts_down_while_a_run_is_being_made_leaves_none_that_seems
         assert descriptors() == before
         for run_dir in (project.output_dir / "f").glob("2*"):
             assert read_run(run_dir).state in ("cancelled", "interrupted")
+
+
+@pytest.mark.anyio
+async def test_what_is_killed_in_the_moment_of_the_cancellation_counts_as_cancelled(project: Space, marker: str) -> None:
+    flow = {"name": "f", "tasks": [{"id": "fails", "script": "sleeps.sh"}]}
+
+    async with open_run(flow, **project.directories) as run:
+        async for event in run:
+            if event.name == "task.output":
+                run.cancel()
+                run.kill()
+
+    assert (run.result.state, run.result.tasks["fails"].state) == ("cancelled", "cancelled")
+    assert ended(project, flow) == "cancelled"

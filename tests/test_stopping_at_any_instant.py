@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -283,6 +284,25 @@ def test_zombies_that_nobody_reaps_keep_no_run_from_ending(project: Space, marke
         process.send_signal(signal.SIGTERM)
         process.wait()
         assert time.monotonic() - sent_at < 5  # that a process cannot be killed is believed after ten seconds
+    assert ended(project, UP) == "cancelled"
+
+
+def test_the_first_process_of_a_container_exits_as_if_it_had_died_by_the_signal(project: Space, marker: str) -> None:
+    container = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*container, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this system lets us make no container")
+    project.flow(UP)
+    project.script("up.sh", 'touch "$RECORDS/$MINIFLOW_TASK_ID"; sleep 600')
+    started = subprocess.Popen(
+        [*container, *command(project, UP)], cwd=project.path, env=project.environ(), stdout=subprocess.DEVNULL
+    )
+    with started as process:
+        while not list(project.records_dir.iterdir()):
+            os.sched_yield()
+        (first,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(first), signal.SIGTERM)
+        process.wait()
+    assert process.returncode == 128 + signal.SIGTERM
     assert ended(project, UP) == "cancelled"
 
 
