@@ -333,14 +333,13 @@ async def _prepare(
     **options: Unpack[PlanOptions],
 ) -> _Prepared:
     check_parallel(parallel)
+    if not isinstance(resume, bool | str):
+        raise UsageError(f"resume must be True, or the id of a run, not {resume!r}")
 
     lifeline = Lifeline()
     lock = threading.Lock()
     is_given_up = False
     closing: list[Callable[[], None]] = []
-
-    if not isinstance(resume, bool | str):
-        raise UsageError(f"resume must be True, or the id of a run, not {resume!r}")
 
     def prepare() -> _Prepared:
         flows_dir, tasks_dir = options.get("flows_dir", DEFAULT_FLOWS_DIR), options.get("tasks_dir", DEFAULT_TASKS_DIR)

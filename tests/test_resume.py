@@ -585,6 +585,19 @@ def test_the_synchronous_class_resumes_too(space: Space) -> None:
     assert world.ran() == ["a", "b", "c", "d"]
 
 
+def test_a_part_of_a_flow_is_resumed_with_what_it_depends_on_as_done(space: Space) -> None:
+    world = chain(space)
+    world.fails("b", "c")
+    world.run(keep_going=True)
+    world.fails()
+
+    part = world.resume(only=["c", "d"])
+    whole = world.resume()
+
+    assert reasons(part) == {"c": "skipped", "d": "reused"}
+    assert reasons(whole) == {"a": "new", "b": "new", "c": "depends_on_changed", "d": "reused"}
+
+
 # --- runs that were broken off
 
 
