@@ -225,8 +225,8 @@ os.execv(sys.executable, [sys.executable, *command])
 """
 
 
-def test_a_task_has_a_second_to_end_in_order(world: World) -> None:
-    world.space.script("orderly.sh", "trap 'sleep 0.3; echo > ended; exit 0' TERM; " + UP + "sleep 600 & wait")
+def test_a_task_has_some_time_to_end_in_order(world: World) -> None:
+    world.space.script("orderly.sh", "trap 'echo > ended; exit 0' TERM; " + UP + "sleep 600 & wait")
     world.flow(["orderly.sh"])
     with world.start() as runner:
         world.wait_up(1)
@@ -257,9 +257,10 @@ def test_what_a_task_that_has_ended_left_in_a_session_of_its_own_goes_on(world: 
 
 def test_the_journal_stays_readable_and_shows_a_run_that_did_not_end(world: World) -> None:
     world.space.script("done.sh", "exit 0")
-    world.flow(["done.sh", "sleeper.sh"])
+    tasks = [{"id": "t0", "script": "done.sh"}, {"id": "t1", "script": "sleeper.sh", "depends_on": "t0"}]
+    world.space.flow({"name": "x", "env": world.env, "tasks": tasks})
     with world.start() as runner:
-        world.wait_up(1)
+        world.wait_up(1, started=2)
         world.expect_an_end(runner.kill)
 
     result = read_run(world.space.latest("x"))
