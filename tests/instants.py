@@ -2,10 +2,9 @@
 
     python instants.py REPORT INSTANT SIGNALS ARGUMENT...
 
-An instant is a line of MiniFlow's own code when it is first reached (with `all=` in front of the number: every time). INSTANT
-is a number; `exit`, when Python has nothing left to do but to take itself down; `fork`: all of them, each in a child that has
-only the signal and its consequences before it; or `none`. SIGNALS are the signals' numbers with commas between them: a second
-one comes one instant after the first.
+An instant is a line of MiniFlow's own code when it is first reached. INSTANT is a number; `exit`, when Python has nothing left
+to do but to take itself down; or `forkN`: each N-th of all, in a child that has only the signal and its consequences before it.
+SIGNALS are the signals' numbers with commas between them: a second one comes one instant after the first.
 
 REPORT gets one JSON object: `instants`, how many there were; `ends`, for each child its exit status; `whole`, the instants that
 cannot be left to a child, as they are in the midst of writing a file; `loaded`, the modules that were loaded before Ctrl-C had
@@ -23,8 +22,7 @@ import sys
 report, instant, numbers = sys.argv[1], sys.argv[2], [int(number) for number in sys.argv[3].split(",")]
 sys.argv[:4] = ["miniflow"]
 sys.path.pop(0)
-EVERY = instant.startswith("all=")
-AT = instant.removeprefix("all=")
+fork_every = int(instant.removeprefix("fork")) if instant.startswith("fork") else 0
 
 main_pid = os.getpid()
 package = os.sep + "miniflow" + os.sep
@@ -51,7 +49,7 @@ def send():
 def reach(frame):
     global count, loaded
     place = (frame.f_code.co_filename, frame.f_lineno)
-    if not EVERY and place in seen:
+    if place in seen:
         return
     seen.add(place)
     if loaded is None:
@@ -59,9 +57,9 @@ def reach(frame):
             return  # what cannot be helped: see `loaded`
         loaded = sorted(set(sys.modules) - modules_at_first)
     count += 1
-    if AT == "fork":
+    if fork_every:
         fork()
-    elif AT.isdigit() and sent < len(numbers) and count >= int(AT):
+    elif sent < len(numbers) and count >= int(instant):
         send()
 
 
@@ -69,6 +67,8 @@ def fork():
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     if numbers[0] in blocked:
         whole.append(count)
+        return
+    if count % fork_every:
         return
     child = os.fork()
     if child == 0:
@@ -87,14 +87,14 @@ def trace(frame, event, argument):
 
 
 atexit.register(write_report)
-if AT == "exit":
+if instant == "exit":
     atexit.register(lambda: send() if os.getpid() == main_pid else None)
 
 import runpy  # noqa: E402
 import threading  # noqa: E402
 
 modules_at_first = set(sys.modules)
-if AT not in ("exit", "none"):
+if instant != "exit":
     threading.settrace(trace)
     sys.settrace(trace)
 runpy.run_module("miniflow", run_name="__main__", alter_sys=True)

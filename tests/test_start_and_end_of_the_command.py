@@ -50,20 +50,30 @@ def temporary_files(space: Space) -> list[str]:
     return [path.name for path in space.output_dir.rglob(".*")]
 
 
-@pytest.mark.parametrize("command", [*FEW, *(pytest.param(command, marks=pytest.mark.stress) for command in MORE)])
-def test_ctrl_c_at_any_line_ends_a_command_that_runs_nothing(hello: Space, command: str) -> None:
-    status, shown, report = at(hello, "fork", command)
+def end_at_lines(hello: Space, command: str, every: int) -> None:
+    status, shown, report = at(hello, f"fork{every}", command)
 
     assert status == (2 if "nothing" in command else 0)
     assert "Traceback" not in shown
     assert "KeyboardInterrupt" not in shown
-    assert len(report["ends"]) > 100
+    assert len(report["ends"]) > 100 / every
     assert set(report["ends"].values()) == {-signal.SIGINT}
     assert bool(report["whole"]) == ("hello --dry-run" in command)
 
 
+@pytest.mark.parametrize("command", FEW)
+def test_ctrl_c_at_lines_of_ours_ends_a_command_that_runs_nothing(hello: Space, command: str) -> None:
+    end_at_lines(hello, command, every=10)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("command", [*FEW, *MORE])
+def test_ctrl_c_at_any_line_of_ours_ends_a_command_that_runs_nothing(hello: Space, command: str) -> None:
+    end_at_lines(hello, command, every=1)
+
+
 def write_the_script_whole(hello: Space, every: int) -> None:
-    _, _, report = at(hello, "fork", "run hello --dry-run")
+    _, _, report = at(hello, "fork1000000", "run hello --dry-run")
     script = hello.output_dir / "hello.sh"
     expected = script.read_bytes()
     for instant in report["whole"][::every]:
@@ -77,7 +87,7 @@ def write_the_script_whole(hello: Space, every: int) -> None:
 
 
 def test_ctrl_c_while_a_script_is_written_waits_until_it_is_whole(hello: Space) -> None:
-    write_the_script_whole(hello, every=16)
+    write_the_script_whole(hello, every=25)
 
 
 @pytest.mark.stress
