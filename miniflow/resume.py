@@ -79,7 +79,7 @@ class ResumedRun:
                 f"run {run_dir.run_id} cannot be resumed: it has no plan.json, like all runs of the bash script"
             ) from None
         except OSError as error:
-            raise UsageError(f"run {run_dir.run_id} cannot be resumed: {error.strerror}: {run_dir.plan}") from None
+            raise self._refused(error) from None
         keep_from_forks(self._descriptor)
         try:
             self._lock()
@@ -99,6 +99,9 @@ class ResumedRun:
         if descriptor >= 0:
             close_kept(descriptor)
 
+    def _refused(self, error: OSError) -> UsageError:
+        return UsageError(f"run {self._run_dir.run_id} cannot be resumed: {error.strerror}: {self._run_dir.plan}")
+
     def _lock(self) -> None:
         try:
             with no_locks():
@@ -107,6 +110,8 @@ class ResumedRun:
             raise UsageError(
                 f"run {self._run_dir.run_id} is being resumed by another run; wait for the end of that, or stop it"
             ) from None
+        except OSError as error:
+            raise self._refused(error) from None
 
     def _read_record(self) -> Record:
         record, _, has_writer = read_record(self._run_dir)
@@ -119,6 +124,8 @@ class ResumedRun:
             with open(self._descriptor, "rb", closefd=False) as file:
                 plan = json.loads(file.read())
             return old_run(self._run_dir.run_id, plan, self._record.tasks, self._record.changed_scripts)
+        except OSError as error:
+            raise self._refused(error) from None
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
             raise MiniFlowError(

@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,12 @@ class Faulty:
     def close(self) -> None:
         self._server.communicate()
 
-    def run(self, flow: str, kind: str, index: int, number: int) -> bool:
-        """Run a case and judge it, into `problems`; return whether there was such a call."""
+    def answer(self, args: Sequence[str], kind: str, index: int, number: int) -> tuple[dict[str, Any], str, str]:
+        """Run a case; return how it ended, and what it said on both streams."""
         space = self._space
-        clear(space)
         case = {
             "folder": str(space.path),
-            "args": ["-o", str(space.output_dir), *ARGS, flow],
+            "args": ["-o", str(space.output_dir), *args],
             "env": {"RECORDS": str(space.records_dir)},
             "kind": kind,
             "index": index,
@@ -167,7 +167,13 @@ class Faulty:
         assert self._server.stdout is not None
         print(json.dumps(case), file=self._server.stdin, flush=True)
         answer = json.loads(self._server.stdout.readline())
-        stdout, stderr = ((space.path / name).read_text() for name in ("stdout", "stderr"))
+        return answer, (space.path / "stdout").read_text(), (space.path / "stderr").read_text()
+
+    def run(self, flow: str, kind: str, index: int, number: int) -> bool:
+        """Run a case and judge it, into `problems`; return whether there was such a call."""
+        space = self._space
+        clear(space)
+        answer, stdout, stderr = self.answer([*ARGS, flow], kind, index, number)
         try:
             assert answer["left"] == []
             judge(space, flow, answer["status"], stdout, stderr)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from miniflow import MiniFlowError, RunResult, UsageError, read_run, run_flow
 from miniflow.reuse import old_run
 from miniflow.rundir import RunDir, read_record
 from tests.conftest import Space, events
+from tests.faulty import ERRORS
+from tests.judging import Faulty
 
 SCRIPT = """
 echo "start $MINIFLOW_TASK_ID" >>"$RECORDS/log"
@@ -270,6 +273,57 @@ def test_what_an_old_run_has_left_running_is_ended_before_the_new_one_begins(wai
             assert select.select([pidfd], [], [], 0)[0]
     os.close(pidfd)
     wait_until_nobody_is_left(waiting)
+
+
+# --- one call of the operating system fails
+
+CALLS = [(kind, number) for kind in ("open", "file", "read", "write", "rename", "flock", "close") for number in ERRORS[kind]]
+
+
+def check_calls_that_fail(space: Space, kind: str, number: int, growth: int) -> None:
+    """Let one call of a resume fail, at indices that are ever further apart (or not, with a growth of 1)."""
+    server = Faulty(space)
+    try:
+        assert space.miniflow("run", "good", "--parallel", "2").returncode == 0
+        old = space.latest("good")
+        journal = (old / "events.jsonl").read_bytes().splitlines(keepends=True)
+        end = next(n for n, line in enumerate(journal) if b'"task.finished"' in line)
+        (old / "events.jsonl").write_bytes(b"".join(journal[: end + 1]))
+        before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+        index, step, is_reached = 0, 1, True
+        while is_reached:
+            answer, _, stderr = server.answer(["run", "good", f"--resume={old.name}"], kind, index, number)
+            is_reached = answer["calls"] > index
+            what = f"{kind} {index} {number}: {answer} {stderr}"
+            assert answer["left"] == [], what
+            assert answer["status"] in (0, 1, 2), what
+            assert "Traceback" not in stderr, what
+            assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before, what
+            new = space.latest("good")
+            if answer["status"] == 0:
+                assert {(task.state, task.attempts > 0) for task in read_run(new).tasks.values()} == {
+                    ("succeeded", False),
+                    ("succeeded", True),
+                }, what
+            for path in old.parent.iterdir():
+                if path.name not in (old.name, "latest"):
+                    shutil.rmtree(path)
+            index += step
+            step *= growth
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(("kind", "number"), CALLS[::4])
+def test_a_call_that_fails_in_a_resume_costs_the_old_run_nothing(space: Space, kind: str, number: int) -> None:
+    check_calls_that_fail(space, kind, number, 3)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("kind", "number"), CALLS)
+def test_every_call_that_fails_in_a_resume_costs_the_old_run_nothing(space: Space, kind: str, number: int) -> None:
+    check_calls_that_fail(space, kind, number, 1)
 
 
 # --- killed at random instants
