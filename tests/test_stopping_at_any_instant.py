@@ -98,7 +98,13 @@ def stop_at(space: Space, marker: str, instant: int, numbers: Sequence[int], *op
         check=False,
     )
     assert "Traceback" not in process.stderr, process.stderr
-    assert survivors(marker) == []
+    for pid in survivors(marker):
+        with contextlib.suppress(OSError):  # gone
+            # The runner was killed at once, by two signals, while it was starting its guardian: that has not become one yet.
+            assert INSTANTS in Path(f"/proc/{pid}/cmdline").read_text()
+            assert len(numbers) == 2
+    while survivors(marker):
+        os.sched_yield()
     if report.exists():  # whoever dies by a signal does not write it
         assert process.returncode == 1
         assert ended(space, SHORT) == "failed"
