@@ -33,7 +33,7 @@ import miniflow.foreground  # noqa: F401
 from miniflow.__main__ import main
 
 PR_SET_CHILD_SUBREAPER = 36
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 """How long a command, and then whoever it has left behind, may take before they count as hanging."""
 
 

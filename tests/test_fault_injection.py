@@ -47,6 +47,6 @@ def test_one_call_in_many_may_fail(faulty: Faulty, kind: str, number: int) -> No
     index, step = 0, 1
     while faulty.run("bad" if kind == "waitid" else "good", kind, index, number):
         index += step
-        step *= 3
+        step *= 6
 
     assert not faulty.problems, "\n".join(faulty.problems)
