@@ -54,6 +54,7 @@ from miniflow.events import (
     TaskStarted,
 )
 from miniflow.executors import Attempt, Executor
+from miniflow.interrupts import uninterrupted
 from miniflow.lines import LineSplitter
 from miniflow.masking import Masker, patterns
 from miniflow.plan import Plan
@@ -103,7 +104,7 @@ async def run_plan(plan: Plan, setup: RunSetup) -> None:
         # The work is done in a child of this task group, never here: under asyncio a second `Task.cancel()` interrupts
         # whatever the task itself awaits, shielded or not, but not its children.
         async with anyio.create_task_group() as group:
-            group.start_soon(run.drive, group)
+            group.start_soon(uninterrupted(run.drive), group)
     except BaseExceptionGroup as errors:
         error = unwrapped(errors)
     if error is not None:
@@ -183,7 +184,7 @@ class _Run:
             )
             self._actions += self._scheduler.handle(Begin())
             if self._plan.timeout_s is not None:
-                group.start_soon(self._stop_after, self._plan.timeout_s, group)
+                group.start_soon(uninterrupted(self._stop_after), self._plan.timeout_s, group)
             await self._work(group)
             self._alarm.cancel()
         except BaseException as error:
@@ -250,7 +251,7 @@ class _Run:
                     self._tell(NotStarted(task))
                 else:
                     self._launching.add(task)
-                    group.start_soon(self._attempt, task, attempt, group)
+                    group.start_soon(uninterrupted(self._attempt), task, attempt, group)
             case Wait(task, attempt, delay_s, outcome):
                 self.emit(
                     TaskRetrying(
@@ -264,7 +265,7 @@ class _Run:
                     )
                 )
                 if not self._is_stopping:
-                    group.start_soon(self._wait_to_retry, task, delay_s)
+                    group.start_soon(uninterrupted(self._wait_to_retry), task, delay_s)
             case Finish(task, attempt, state, outcome):
                 self._finish(task, attempt, state, outcome)
             case Reuse(task):

@@ -22,6 +22,7 @@ from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
 from miniflow.feed import Feed
 from miniflow.files import write_atomically
+from miniflow.interrupts import uninterrupted
 from miniflow.lifeline import Lifeline
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.prepare import (
@@ -100,6 +101,26 @@ async def run_flow(
 
     When cancelled, every process is stopped and every status recorded before the cancellation goes on.
     """
+    return await uninterrupted(_run_to_its_end)(
+        flow,
+        [CallbackSink(on_event)] if on_event is not None else [],
+        parallel=parallel,
+        params=params,
+        keep_going=keep_going,
+        only=only,
+        from_=from_,
+        until=until,
+        python=python,
+        grace=grace,
+        timeout=timeout,
+        resume=resume,
+        flows_dir=flows_dir,
+        tasks_dir=tasks_dir,
+        output_dir=output_dir,
+    )
+
+
+async def _run_to_its_end(flow: FlowLike, sinks: Sequence[Sink], **options: Unpack[RunOptions]) -> RunResult:
     prepared: _Prepared | None = None
     failure: BaseException | None = None
     scope = _own_scope()
@@ -109,23 +130,7 @@ async def run_flow(
         nonlocal prepared
         try:
             with scope:
-                prepared = await _prepare(
-                    flow,
-                    [CallbackSink(on_event)] if on_event is not None else [],
-                    parallel=parallel,
-                    params=params,
-                    keep_going=keep_going,
-                    only=only,
-                    from_=from_,
-                    until=until,
-                    python=python,
-                    grace=grace,
-                    timeout=timeout,
-                    resume=resume,
-                    flows_dir=flows_dir,
-                    tasks_dir=tasks_dir,
-                    output_dir=output_dir,
-                )
+                prepared = await _prepare(flow, sinks, **options)
                 await prepared.go()
         finally:
             has_ended.set()
@@ -133,7 +138,7 @@ async def run_flow(
     try:
         # In a child task for the reason that `run_plan` gives: a run directory that is being made is not forgotten.
         async with anyio.create_task_group() as group:
-            group.start_soon(go)
+            group.start_soon(uninterrupted(go))
             try:
                 await has_ended.wait()
             finally:
@@ -146,13 +151,16 @@ async def run_flow(
     return prepared.result
 
 
-@contextlib.asynccontextmanager
-async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterator[Run]:
+def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> contextlib.AbstractAsyncContextManager[Run]:
     """Run a flow while the block runs: `async with open_run("x") as run: async for event in run: ...`, then `run.result`.
 
     A reader that is slow slows the tasks' output down. Leaving the block before the run is over cancels it: every process is
     ended and every status recorded before the block is left. Options and errors are those of `run_flow`.
     """
+    return contextlib.asynccontextmanager(uninterrupted(_opened))(flow, **options)
+
+
+async def _opened(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterator[Run]:
     feed = Feed()
     scope = _own_scope()
     is_ready = anyio.Event()
@@ -173,7 +181,7 @@ async def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterat
 
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(go)
+            group.start_soon(uninterrupted(go))
             try:
                 await is_ready.wait()
                 assert run is not None

@@ -29,7 +29,7 @@ LAYERS = """
     resume
     executors executors.start executors.strays executors.local
     sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
-    catalog runner feed
+    catalog interrupts runner feed
     prepare
     running
     api
@@ -75,6 +75,7 @@ ALLOWED = {
         "errors",
         "events",
         "executors",
+        "interrupts",
         "lines",
         "masking",
         "plan",
@@ -83,6 +84,7 @@ ALLOWED = {
         "scripts",
         "sinks",
     },
+    "interrupts": set(),
     "signals": set(),
 }
 

@@ -8,8 +8,11 @@ import gc
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -17,9 +20,12 @@ import anyio.lowlevel
 import pytest
 import trio
 
+import miniflow
 from miniflow import Event, open_run, read_run, run_flow
 from tests.conftest import Space, survivors
 from tests.records import assert_whole
+
+PACKAGE = str(Path(miniflow.__file__).parent)
 
 # Something that prints, something that is tried again, something that comes after it whatever it was; all of it quick.
 FLOW = {
@@ -406,6 +412,42 @@ def test_a_host_that_reaps_every_child_never_makes_a_success_of_a_cancelled_one(
             ended(project, FLOW)
             if not is_reached:
                 break
+
+
+# --- hosts that are told of Ctrl-C by an exception out of anywhere
+
+
+def interrupted_at(space: Space, instant: int, run: Callable[[Space], Awaitable[None]]) -> bool:
+    """Run the flow in trio, as if Ctrl-C were pressed at a line of our own; return whether there are so many."""
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if PACKAGE not in frame.f_code.co_filename:
+            return None
+        place = (frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and place not in seen:
+            seen.add(place)
+            if len(seen) == instant:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    seen: set[tuple[str, int]] = set()
+    sys.settrace(trace)
+    try:
+        trio.run(run, space)
+    except* KeyboardInterrupt:
+        assert len(seen) >= instant
+    finally:
+        sys.settrace(None)
+    return len(seen) >= instant
+
+
+@pytest.mark.parametrize("step", [pytest.param(60, id="some"), pytest.param(1, id="all", marks=pytest.mark.stress)])
+@pytest.mark.parametrize("run", [run_to_the_end, read_to_the_end])
+@pytest.mark.timeout(1200)
+def test_ctrl_c_at_each_line_of_ours_in_a_host_that_runs_trio(project: Space, marker: str, run: Any, step: int) -> None:
+    states = sweep(project, marker, lambda k: interrupted_at(project, k, run), iter(range(1 + step // 2, 10_000, step)))
+
+    assert states >= {"cancelled", "failed"}
 
 
 # --- random instants of a run of tasks that do not end of themselves
