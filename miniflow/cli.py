@@ -37,16 +37,34 @@ def main() -> int:
             raise
         return 0  # click's own way with a closed pipe is to wrap standard output and to exit with 1; ours is that of `run`
     except click.ClickException as error:
-        error.show()
+        with if_anybody_listens():
+            error.show()
         return error.exit_code
     except OSError as error:
+        from miniflow.stdout import is_unread
+
         # Whatever may fail but printing is reported where it fails. Nothing more is to be written when Python ends.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        if isinstance(error, BrokenPipeError):
+        if is_unread(error, 1):
             return 0  # who closes the pipe has seen enough
-        click.echo(f"error: cannot write standard output: {error.strerror}", err=True)
+        complain(f"error: cannot write standard output: {error.strerror}")
         return 2
     return status if isinstance(status, int) else 0
+
+
+@contextlib.contextmanager
+def if_anybody_listens() -> Iterator[None]:
+    """Let what is said on standard error be lost where it cannot be written: the exit status tells it too."""
+    try:
+        yield
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  Python must not try once more when it ends
+
+
+def complain(text: str) -> None:
+    """Say something on standard error."""
+    with if_anybody_listens():
+        click.echo(text, err=True)
 
 
 class Commands(click.Group):
@@ -61,7 +79,7 @@ class Commands(click.Group):
             prefix = "" if isinstance(error, FlowError) and all(p.file for p in error.problems) else "error: "
             if isinstance(error, InternalError):
                 text += "\nThis is a bug in MiniFlow; please report it, with the flow and the command."
-            click.echo(prefix + text, err=True)
+            complain(prefix + text)
             ctx.exit(2)
 
 
@@ -160,14 +178,14 @@ def list_flows(obj: dict[str, Any], as_json: bool) -> None:
         for row in rows:
             click.echo(row["name"])
     for problems_of_file in broken:
-        click.echo(str(problems_of_file), err=True)
+        complain(str(problems_of_file))
     if broken:
         sys.exit(2)
 
 
 def _echo_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
-        click.echo("No flows here.", err=True)
+        complain("No flows here.")
         return
     from miniflow.sinks.console import harmless
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -12,6 +13,13 @@ from miniflow.files import write_all
 
 LEAST_PATIENCE_S = 0.25
 """How long a reader may stand still when all other patience is at an end: one that is only busy gets the last events."""
+
+
+def is_unread(error: OSError, descriptor: int) -> bool:
+    """Return whether a write has failed because nobody reads any more: a closed pipe or connection, a terminal that is gone."""
+    if error.errno == errno.EIO:
+        return stat.S_ISCHR(os.fstat(descriptor).st_mode)
+    return error.errno in (errno.EPIPE, errno.ECONNRESET)
 
 
 class Output:
@@ -52,11 +60,10 @@ class Output:
                     rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
                 except BlockingIOError:
                     continue
-        except BrokenPipeError:
-            self._is_gone = True
         except OSError as error:
             self._is_gone = True
-            self.error = error
+            if not is_unread(error, self._descriptor):
+                self.error = error
 
     def lose_patience(self, seconds: float) -> None:
         """Write nothing more to a reader who stands still when so many seconds have passed."""

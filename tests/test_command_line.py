@@ -407,6 +407,38 @@ def test_a_reader_who_does_not_read_does_not_matter(hello: Space, command: str) 
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def nobody(kind: str) -> int:
+    """Return a descriptor to write to that nobody reads any more."""
+    if kind == "full disk":
+        return os.open("/dev/full", os.O_WRONLY)
+    ends = pty.openpty() if kind == "terminal" else os.pipe()
+    os.close(ends[0])
+    return ends[1]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "full disk"])
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("list", 0), ("list --nope", 2), ("run nope", 2), ("run hello", 0), ("run hello --log-format console", 0)],
+)
+def test_the_exit_status_tells_the_result_when_nobody_reads(hello: Space, kind: str, command: str, status: int) -> None:
+    descriptor = nobody(kind)
+    stdout = descriptor if kind != "full disk" else subprocess.DEVNULL
+
+    process = subprocess.run(
+        [sys.executable, "-m", "miniflow", *command.split()],
+        cwd=hello.path,
+        env=hello.environ(),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=descriptor,
+        check=False,
+    )
+
+    os.close(descriptor)
+    assert process.returncode == status
+
+
 @pytest.mark.parametrize("option", ["-f", "-t", "-o"])
 def test_a_directory_without_a_name_is_refused(hello: Space, option: str) -> None:
     result = hello.miniflow(option, "", "run", "hello", "--dry-run")
