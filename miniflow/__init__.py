@@ -29,12 +29,10 @@ if TYPE_CHECKING:
     from miniflow.events import (
         Event,
         RunFinished,
-        RunResult,
         RunStarted,
         TaskCancelled,
         TaskFinished,
         TaskOutput,
-        TaskResult,
         TaskRetrying,
         TaskReused,
         TaskSkipped,
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from miniflow.model import Flow, Param, Retries, Task
     from miniflow.plan import Plan, PlannedTask
     from miniflow.prepare import load_flow, plan_flow, write_script
+    from miniflow.results import RunResult, TaskResult
     from miniflow.rundir import read_run
     from miniflow.running import Run, open_run, run_flow
 
@@ -56,12 +55,13 @@ _HOME = {
         "UnknownFlowError", "UsageError",
     ),
     "miniflow.events": (
-        "Event", "RunFinished", "RunResult", "RunStarted", "TaskCancelled", "TaskFinished", "TaskOutput", "TaskResult",
+        "Event", "RunFinished", "RunStarted", "TaskCancelled", "TaskFinished", "TaskOutput",
         "TaskRetrying", "TaskReused", "TaskSkipped", "TaskStarted",
     ),
     "miniflow.model": ("Flow", "Param", "Retries", "Task"),
     "miniflow.plan": ("Plan", "PlannedTask"),
     "miniflow.prepare": ("load_flow", "plan_flow", "write_script"),
+    "miniflow.results": ("RunResult", "TaskResult"),
     "miniflow.rundir": ("read_run",),
     "miniflow.running": ("Run", "open_run", "run_flow"),
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from miniflow.events import Outcome, Reason
+from miniflow.results import Outcome, Reason
 
 EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 """How a task that ran ends, and how a run does."""

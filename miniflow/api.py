@@ -23,7 +23,8 @@ from miniflow.prepare import (
 from miniflow.rundir import RunDir
 
 if TYPE_CHECKING:
-    from miniflow.events import Event, RunResult
+    from miniflow.events import Event
+    from miniflow.results import RunResult
 
 
 class MiniFlow:

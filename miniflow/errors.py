@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from miniflow.events import RunResult
+    from miniflow.results import RunResult
 
 # Enough to mend a file in one go; a file with more is broken in one way, many times.
 MAX_SHOWN_PROBLEMS = 100

@@ -9,8 +9,9 @@ import anyio
 import anyio.abc
 
 from miniflow.errors import OutputError
-from miniflow.events import Level, RunResult
+from miniflow.events import Level
 from miniflow.plan import DEFAULT_GRACE_S
+from miniflow.results import RunResult
 from miniflow.runner import unwrapped
 from miniflow.running import Run, RunOptions, open_run
 from miniflow.signals import StopSignals, die_by

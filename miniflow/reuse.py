@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from miniflow.events import SCHEMA, Reason, RerunReason
+from miniflow.events import SCHEMA
 from miniflow.model import Json
 from miniflow.plan import Plan, PlannedTask
+from miniflow.results import Reason, RerunReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from miniflow.errors import MiniFlowError
-from miniflow.events import SCHEMA, RunResult, TaskResult
+from miniflow.events import SCHEMA
 from miniflow.files import writing
+from miniflow.results import RunResult, TaskResult
 
 
 class RunDir:

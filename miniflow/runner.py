@@ -40,7 +40,6 @@ from miniflow.actions import (
 from miniflow.durations import format_duration
 from miniflow.errors import MiniFlowError, OutputError
 from miniflow.events import (
-    Outcome,
     OutputChunk,
     RunFinished,
     RunStarted,
@@ -58,6 +57,7 @@ from miniflow.interrupts import uninterrupted
 from miniflow.lines import LineSplitter
 from miniflow.masking import Masker, patterns
 from miniflow.plan import Plan
+from miniflow.results import Outcome
 from miniflow.reuse import TakenOver
 from miniflow.scheduler import Scheduler
 from miniflow.scripts import Scripts

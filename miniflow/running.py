@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from miniflow.bash import render_script
 from miniflow.errors import OutputError, UsageError
-from miniflow.events import Event, RunResult
+from miniflow.events import Event
 from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
 from miniflow.feed import Feed
@@ -38,6 +38,7 @@ from miniflow.prepare import (
     plan_loaded,
     require_secrets,
 )
+from miniflow.results import RunResult
 from miniflow.resume import LATEST, ResumedRun, find_run
 from miniflow.reuse import TakenOver, noted, take_over
 from miniflow.rundir import RunDir, create_run_dir

@@ -34,9 +34,9 @@ from miniflow.actions import (
     Wait,
 )
 from miniflow.errors import InternalError
-from miniflow.events import OUT_OF_TIME, Outcome, Reason
 from miniflow.graph import downstream_of
 from miniflow.model import TriggerRule
+from miniflow.results import OUT_OF_TIME, Outcome, Reason
 
 State: TypeAlias = Literal["pending", "ready", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"]
 """`ready`: its rule is true, and it waits for a slot. `waiting`: between two attempts."""

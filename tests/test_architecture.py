@@ -22,7 +22,7 @@ LAYERS = """
     check parse dump expand selection
     plan
     bash
-    events
+    results events
     reuse
     actions scheduler lines
     files rundir scripts guardian processes lifeline
@@ -47,22 +47,32 @@ ALLOWED = {
     "durations": set(),
     "masking": set(),
     "variables": {"jsontext", "kinds", "masking", "suggest"},
-    "events": {"durations"},
+    "results": set(),
+    "events": {"durations", "results"},
     "lines": set(),
-    "actions": {"events"},
-    "scheduler": {"actions", "errors", "events", "graph", "model"},
+    "actions": {"results"},
+    "scheduler": {"actions", "errors", "graph", "model", "results"},
     "files": {"errors"},
-    "rundir": {"errors", "events", "files"},
-    "reuse": {"events", "model", "plan"},
+    "rundir": {"errors", "events", "files", "results"},
+    "reuse": {"events", "model", "plan", "results"},
     "scripts": set(),
     "resume": {"errors", "files", "processes", "reuse", "rundir", "suggest"},
-    "executors": {"events"},
+    "executors": {"events", "results"},
     "guardian": set(),
     "processes": {"guardian"},
     "lifeline": {"errors", "files", "guardian"},
-    "executors.start": {"events", "executors", "guardian"},
+    "executors.start": {"executors", "guardian", "results"},
     "executors.strays": {"guardian"},
-    "executors.local": {"errors", "events", "executors", "executors.start", "executors.strays", "guardian", "lifeline"},
+    "executors.local": {
+        "errors",
+        "events",
+        "results",
+        "executors",
+        "executors.start",
+        "executors.strays",
+        "guardian",
+        "lifeline",
+    },
     "sinks": {"events"},
     "sinks.callback": {"events", "sinks"},
     "sinks.console": {"events", "sinks"},
@@ -79,6 +89,7 @@ ALLOWED = {
         "lines",
         "masking",
         "plan",
+        "results",
         "reuse",
         "scheduler",
         "scripts",
@@ -115,7 +126,8 @@ EFFECTS = {
 # What of it is pure: paths as values, formatting of times that were given, the text of our own files.
 HARMLESS = {
     "plan": {"os.path"},
-    "events": {"time", "pathlib"},
+    "results": {"pathlib"},
+    "events": {"time"},
     "bash": {"importlib.resources"},
 }
 

@@ -44,8 +44,9 @@ from miniflow import (
     read_run,
     run_flow,
 )
-from miniflow.events import Outcome, OutputChunk
+from miniflow.events import OutputChunk
 from miniflow.feed import MAX_WAITING_CHARACTERS
+from miniflow.results import Outcome
 from miniflow.runner import RunSetup, run_plan
 from miniflow.sinks.callback import CallbackSink
 from tests.conftest import Space, events, only, survivors

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniflow.actions import AttemptEnded, Begin, Cancel, End, Finish, Reuse, Skip, Start, Stop
-from miniflow.events import Outcome
 from miniflow.model import TRIGGER_RULES, TriggerRule
 from miniflow.plan import Place, Plan, PlannedTask
+from miniflow.results import Outcome
 from miniflow.reuse import OldRun, TakenOver, noted, old_run, take_over
 from miniflow.scheduler import Scheduler
 

@@ -16,10 +16,11 @@ import anyio
 import pytest
 
 from miniflow import MiniFlowError, OutputError, RunResult, read_run, run_flow
-from miniflow.events import Outcome, TaskOutput, format_timestamp
+from miniflow.events import TaskOutput, format_timestamp
 from miniflow.executors import Attempt, Observer
 from miniflow.executors.local import LocalExecutor
 from miniflow.files import write_atomically
+from miniflow.results import Outcome
 from miniflow.rundir import RunDir, create_run_dir
 from miniflow.sinks.json_lines import JsonRenderer
 from tests.conftest import Space, events, only

@@ -41,7 +41,7 @@ from miniflow import (
 )
 from miniflow.actions import AttemptEnded, Begin, Cancel, End, Finish, NotStarted, Start, Stop, Wait
 from miniflow.durations import MAX_S, format_duration, parse_duration, read_duration
-from miniflow.events import OUT_OF_TIME, Outcome
+from miniflow.results import OUT_OF_TIME, Outcome
 from miniflow.scheduler import Scheduler
 from tests.conftest import Space, events, only
 from tests.test_equivalence import World, behaving, check_attempts, check_journals

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from miniflow.events import Outcome, Stream
+from miniflow.events import Stream
+from miniflow.results import Outcome
 
 
 @dataclass(frozen=True, slots=True)

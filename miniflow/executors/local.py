@@ -17,12 +17,13 @@ import anyio
 import anyio.lowlevel
 
 from miniflow.errors import InternalError
-from miniflow.events import Outcome, Stream
+from miniflow.events import Stream
 from miniflow.executors import Attempt, Observer
 from miniflow.executors.start import Room, Started, is_scarcity, not_started, start
 from miniflow.executors.strays import Search, Strays
 from miniflow.guardian import Guarded, is_group_alive
 from miniflow.lifeline import Lifeline
+from miniflow.results import Outcome
 
 READ_BYTES = 64 * 1024  # as much as a pipe holds
 STRAGGLER_GRACE_S = 1.0

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import anyio
 
-from miniflow.events import Outcome
 from miniflow.executors import Attempt
 from miniflow.guardian import start_time
+from miniflow.results import Outcome
 
 HEADROOM = 16
 """Descriptors that are left free for others while attempts run: to start a process takes nine for a moment, and logs, statuses
