@@ -238,7 +238,7 @@ def run_ids_of_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> 
         return []
     try:
         found = run_ids(Path(os.path.expanduser(ctx.find_root().params["output_dir"])), flow)
-    except OSError:  # running the command will say it, and not in the midst of the user's words
+    except MiniFlowError:  # running the command will say it, and not in the midst of the user's words
         found = []
     return [name for name in (LATEST, *reversed(found)) if name.startswith(incomplete)]
 

@@ -117,7 +117,7 @@ def plan_loaded(flow: Flow, options: PlanOptions) -> Plan:
     ids = _ids("only", options.get("only")), _ids("from_", options.get("from_")), _ids("until", options.get("until"))
     place = Place(
         tasks_dir=_absolute(options.get("tasks_dir", DEFAULT_TASKS_DIR), "the tasks directory"),
-        output_dir=_absolute(options.get("output_dir", DEFAULT_OUTPUT_DIR), "the output directory"),
+        output_dir=output_directory(options),
         work_dir=_absolute(".", "the current directory"),
         python=_checked(options.get("python") or default_python(os.environ), "the interpreter"),
     )
@@ -131,6 +131,15 @@ def plan_loaded(flow: Flow, options: PlanOptions) -> Plan:
         timeout_s=timeout_s,
         selection=Selection(*ids) if any(ids) else None,
     )
+
+
+def output_directory(options: PlanOptions) -> str:
+    """Return the absolute path of the output directory.
+
+    Raises:
+        UsageError: Its name is none.
+    """
+    return _absolute(options.get("output_dir", DEFAULT_OUTPUT_DIR), "the output directory")
 
 
 def require_secrets(plan: Plan, environ: Mapping[str, str]) -> None:

@@ -21,11 +21,18 @@ _SHOWN_RUNS = 5
 
 
 def run_ids(output_dir: Path, flow: str) -> list[str]:
-    """Return the runs of a flow, the oldest first; none if it has not been run."""
+    """Return the runs of a flow, the oldest first; none if it has not been run.
+
+    Raises:
+        UsageError: The directory where they are cannot be read.
+    """
+    base = output_dir / flow
     try:
-        return sorted(name for name in os.listdir(output_dir / flow) if _RUN_ID.fullmatch(name))
+        return sorted(name for name in os.listdir(base) if _RUN_ID.fullmatch(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise UsageError(f"the runs of flow {quoted(flow)} cannot be read: {error.strerror}: {base}") from None
 
 
 def find_run(output_dir: Path, flow: str, name: str = LATEST) -> RunDir:

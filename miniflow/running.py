@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from miniflow.bash import render_script
-from miniflow.errors import OutputError, UsageError
+from miniflow.errors import OutputError, ParamsError, UsageError
 from miniflow.events import Event
 from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
@@ -24,6 +24,7 @@ from miniflow.feed import Feed
 from miniflow.files import write_atomically
 from miniflow.interrupts import uninterrupted
 from miniflow.lifeline import Lifeline
+from miniflow.model import Flow
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
@@ -35,12 +36,13 @@ from miniflow.prepare import (
     TaskIds,
     check_parallel,
     load_flow,
+    output_directory,
     plan_loaded,
     require_secrets,
 )
 from miniflow.results import RunResult
 from miniflow.resume import LATEST, ResumedRun, find_run
-from miniflow.reuse import TakenOver, noted, take_over
+from miniflow.reuse import OldRun, TakenOver, noted, take_over
 from miniflow.rundir import RunDir, create_run_dir
 from miniflow.runner import RunSetup, run_plan, unwrapped
 from miniflow.scripts import Scripts
@@ -356,12 +358,10 @@ async def _prepare(
         with contextlib.ExitStack() as on_error:
             resumed = None
             if resume is not False:
-                output_dir = Path(options.get("output_dir", DEFAULT_OUTPUT_DIR))
+                output_dir = Path(output_directory(options))
                 resumed = ResumedRun(find_run(output_dir, loaded.name, LATEST if resume is True else resume))
                 on_error.callback(resumed.close)
-                if options.get("params") is None:
-                    options["params"] = resumed.old.given_params
-            plan = plan_loaded(loaded, options)
+            plan = plan_loaded(loaded, options) if resumed is None else _plan_resumed(loaded, options, resumed.old)
             require_secrets(plan, os.environ)
             lifeline.open(plan.flow)  # before the rest, so that it starts while we do that
             scripts = Scripts(plan.place.tasks_dir, [task.script for task in plan.tasks])
@@ -409,3 +409,17 @@ async def _prepare(
             raise OutputError("cannot start a thread; raise `ulimit -u`, or the container's limit") from error
         undo.pop_all()
         return prepared
+
+
+def _plan_resumed(flow: Flow, options: PlanOptions, old: OldRun) -> Plan:
+    """Return the plan of a run that resumes another, whose parameters it has unless it is given some."""
+    if options.get("params") is not None:
+        return plan_loaded(flow, options)
+    try:
+        return plan_loaded(flow, {**options, "params": old.given_params})
+    except ParamsError as error:
+        # Whoever resumes has given none of them, and the flow may have changed.
+        raise ParamsError(
+            f"{error}\nparams: they are those that run {old.run_id} was given; to resume it with others, give them"
+            " (with {}: the flow's defaults)"
+        ) from None

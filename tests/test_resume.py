@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from miniflow import MiniFlow, MiniFlowError, RunResult, UsageError, plan_flow, read_run, run_flow, write_script
+from miniflow import MiniFlow, MiniFlowError, ParamsError, RunResult, UsageError, plan_flow, read_run, run_flow, write_script
 from tests.conftest import Space, events, only
 
 SCRIPT = """
@@ -373,6 +373,17 @@ def test_parameters_that_are_given_count(space: Space, given: dict[str, Any], re
     assert set(reasons(world.resume(params=given)).values()) == {reason}
 
 
+def test_parameters_of_the_run_before_that_the_flow_does_not_take_any_more_are_said_to_be_that_runs(space: Space) -> None:
+    world = chain(space, params={"p": 1, "q": 2})
+    first = world.run(params={"q": 5})
+    del world.flow["params"]["q"]
+
+    with pytest.raises(ParamsError, match=rf'declares no parameter "q".*\nparams: .* run {first.run_id} was given'):
+        world.run(resume=True)
+
+    assert set(reasons(world.resume(params={})).values()) == {"params_changed"}
+
+
 def test_a_parameter_that_is_equal_for_python_alone_has_changed(space: Space) -> None:
     world = chain(space)
     world.run(params={"p": 1})
@@ -439,6 +450,20 @@ def test_a_flow_that_was_not_run_yet_cannot_be_resumed(space: Space) -> None:
         chain(space).run(resume=True)
 
     assert not space.output_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("output_dir", "words"), [("", "output directory is empty"), ("a\0b", "NUL"), ("loop", "runs of flow")]
+)
+def test_an_output_directory_that_is_none_is_a_usage_error_in_a_resumed_run_too(
+    space: Space, output_dir: str, words: str
+) -> None:
+    (space.path / "loop").mkdir()
+    (space.path / "loop" / "x").symlink_to("x")
+    world = chain(space)
+
+    with contextlib.chdir(space.path), pytest.raises(UsageError, match=words):
+        anyio.run(lambda: run_flow(world.flow, **{**space.directories, "output_dir": output_dir}, resume=True))
 
 
 @pytest.mark.parametrize("resume", [1, None, b"latest"])
