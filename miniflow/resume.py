@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 from pathlib import Path
 
 from miniflow.errors import MiniFlowError, UsageError
@@ -89,6 +90,8 @@ class ResumedRun:
             raise self._refused(error) from None
         keep_from_forks(self._descriptor)
         try:
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):  # a FIFO or a device would never end
+                raise UsageError(f"run {run_dir.run_id} cannot be resumed: {run_dir.plan} is no file")
             self._lock()
             self._record = self._read_record()
             self.old = self._read_plan()
@@ -133,7 +136,7 @@ class ResumedRun:
             return old_run(self._run_dir.run_id, plan, self._record.tasks, self._record.changed_scripts)
         except OSError as error:
             raise self._refused(error) from None
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             what = f"{type(error).__name__}: {error}"
             raise MiniFlowError(
                 f"run {self._run_dir.run_id} cannot be resumed: {self._run_dir.plan} is damaged, or of another version of"

@@ -280,7 +280,7 @@ def read_record(run_dir: RunDir) -> tuple[Record, str, bool]:
     for line in lines[:-1]:  # what follows the last end of line is torn, or nothing
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(event, dict):
             continue

@@ -488,6 +488,7 @@ def test_a_run_of_the_script_cannot_be_resumed_and_that_is_said(space: Space) ->
         lambda text: text[: len(text) // 2],
         lambda text: "",
         lambda text: "[]",
+        lambda text: "[" * 100_000,
         lambda text: "null",
         lambda text: text.replace('"schema": 1', '"schema": 2'),
         lambda text: text.replace('"argv"', '"argw"'),
@@ -505,6 +506,16 @@ def test_a_plan_that_is_none_is_refused(space: Space, damage: Callable[[str], st
         world.run(resume=True)
 
     assert len(list((space.output_dir / "x").iterdir())) == 2
+
+
+def test_a_plan_that_never_ends_is_not_read(space: Space) -> None:
+    world = chain(space)
+    plan = world.run().run_dir / "plan.json"
+    plan.unlink()
+    os.mkfifo(plan)
+
+    with pytest.raises(UsageError, match=r"cannot be resumed: .*plan\.json is no file"):
+        world.run(resume=True)
 
 
 def test_a_flow_that_is_wrong_now_is_refused_before_anything_happens(space: Space) -> None:

@@ -381,9 +381,18 @@ def test_a_torn_line_in_the_midst_costs_no_other(project: Space) -> None:
     result = run(project)
     journal = result.run_dir / "events.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join([*lines[:3], b'{"timestamp":"2023\n', b"\xff\n", b"[1]\n", *lines[3:]]))
+    journal.write_bytes(
+        b"".join([*lines[:3], b'{"timestamp":"2023\n', b"\xff\n", b"[1]\n", b"[" * 100_000 + b"\n", *lines[3:]])
+    )
 
     assert read_run(result.run_dir) == result
+
+
+def test_a_task_that_could_not_be_started_took_no_time_and_not_less(project: Space) -> None:
+    result = run(project, {"name": "x", "tasks": [{"id": "a", "script": "ok.py", "cwd": "gone"}]})
+
+    finished = only(events(result.run_dir), "task.finished")
+    assert [str(event["duration_s"]) for event in finished] == ["0.0"]
 
 
 def test_a_run_that_was_moved_still_knows_its_flow(project: Space, tmp_path: Path) -> None:
