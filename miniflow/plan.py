@@ -16,7 +16,7 @@ from miniflow.expand import MAX_ARGUMENT_BYTES, Expander, resolve_params
 from miniflow.graph import topological_order
 from miniflow.jsontext import Path, located
 from miniflow.model import Flow, Json, Retries, TriggerRule
-from miniflow.selection import Selection, selected
+from miniflow.selection import Selection, selected, upstream_within
 from miniflow.variables import secret_texts
 
 DEFAULT_GRACE_S = 5.0
@@ -217,8 +217,7 @@ def make_plan(
         source = flow.source
         raise FlowError(located(expander.problems, source.text if source else None, source.file if source else None))
     if selection is not None:
-        ids = [task.id for task in tasks]
-        tasks = _part(tasks, selected(selection, flow.name, ids, [task.upstream for task in tasks]))
+        tasks = _part(flow.name, tasks, selection)
     plan = Plan(
         flow=flow.name,
         description=flow.description,
@@ -239,16 +238,17 @@ def make_plan(
     return plan
 
 
-def _part(tasks: Sequence[PlannedTask], chosen: Sequence[int]) -> list[PlannedTask]:
-    """Return the chosen tasks, as if what they depend on besides had been done: it counts for no trigger rule."""
+def _part(flow: str, tasks: Sequence[PlannedTask], selection: Selection) -> list[PlannedTask]:
+    """Return the selected tasks, as if what they depend on besides had been done: it counts for no trigger rule."""
+    upstream = [task.upstream for task in tasks]
+    chosen = selected(selection, flow, [task.id for task in tasks], upstream)
     place_of = {index: place for place, index in enumerate(chosen)}
     part = []
-    for index in chosen:
+    for index, needed in zip(chosen, upstream_within(chosen, upstream), strict=True):
         task = tasks[index]
-        upstream = tuple([place_of[needed] for needed in task.upstream if needed in place_of])
         # Without a failure that it could wait for, it would be skipped, though somebody wants it to run.
-        rule = "all_done" if task.trigger_rule == "one_failed" and task.upstream and not upstream else task.trigger_rule
-        part.append(replace(task, upstream=upstream, trigger_rule=rule))
+        rule = "all_done" if task.trigger_rule == "one_failed" and task.upstream and not needed else task.trigger_rule
+        part.append(replace(task, upstream=tuple([place_of[other] for other in needed]), trigger_rule=rule))
     return part
 
 

@@ -56,6 +56,31 @@ def selected(selection: Selection, flow: str, ids: Sequence[str], upstream: Sequ
     return sorted(chosen)
 
 
+def upstream_within(chosen: Sequence[int], upstream: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Return which of the chosen tasks each of them waits for: those it depends on, also by way of tasks that are not chosen.
+
+    Args:
+        chosen: Indices of tasks.
+        upstream: For each task, the indices of the tasks it depends on.
+    """
+    known: dict[int, tuple[int, ...]] = {task: (task,) for task in chosen}
+    """What waiting for a task comes to, among the chosen."""
+    for task in chosen:
+        pending = list(upstream[task])
+        while pending:
+            open_upstream = [needed for needed in upstream[pending[-1]] if needed not in known]
+            if pending[-1] not in known and open_upstream:
+                pending += open_upstream
+            else:
+                last = pending.pop()
+                known.setdefault(last, _merged(known, upstream[last]))
+    return [_merged(known, upstream[task]) for task in chosen]
+
+
+def _merged(known: dict[int, tuple[int, ...]], tasks: Sequence[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys([near for task in tasks for near in known[task]]))
+
+
 def _check_ids(selection: Selection, flow: str, index_of: dict[str, int]) -> None:
     problems: list[str] = []
     for name, ids in selection.named():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from miniflow import FlowError, MiniFlow, ParamsError, UsageError, open_run, plan_flow, render_script, run_flow, write_script
 from miniflow.graph import downstream_of
 from miniflow.plan import Plan
-from miniflow.selection import Selection, selected
+from miniflow.selection import Selection, selected, upstream_within
 from tests.conftest import Space, events
 from tests.test_equivalence import World, behaving, check_attempts, check_journals
 
@@ -103,7 +103,22 @@ def test_a_long_chain_needs_no_recursion() -> None:
     upstream = [[task - 1] if task else [] for task in range(50_000)]
     names = list(map(str, range(50_000)))
     assert selected(Selection(from_=("10",), until=("49990",)), "demo", names, upstream) == list(range(10, 49_991))
+    assert upstream_within([0, 49_999], upstream) == [(), (0,)]
     assert len(downstream_of(upstream)) == 50_000
+
+
+@given(selections())
+def test_what_is_selected_waits_for_what_leads_to_it_by_way_of_others(drawn: tuple[list[list[int]], Selection]) -> None:
+    upstream, selection = drawn
+    chosen = sorted({int(name) for _, names in selection.named() for name in names})
+
+    def nearest(task: int) -> set[int]:
+        return {found for needed in upstream[task] for found in ({needed} if needed in chosen else nearest(needed))}
+
+    waits = upstream_within(chosen, upstream)
+
+    assert [set(each) for each in waits] == [nearest(task) for task in chosen]
+    assert all(len(set(each)) == len(each) for each in waits)
 
 
 # --- what is not selected counts as done
@@ -113,6 +128,13 @@ def test_a_dependency_on_what_is_not_selected_is_dropped(project: Space) -> None
     plan = plan_of(project, from_="b")
     assert {task.id: [plan.tasks[index].id for index in task.upstream] for task in plan.tasks} == {
         "b": [], "d": ["b"], "f": ["d"],
+    }  # fmt: skip
+
+
+def test_tasks_keep_their_order_by_way_of_what_is_not_selected(project: Space) -> None:
+    plan = plan_of(project, only=["f", "a", "e"])
+    assert {task.id: [plan.tasks[index].id for index in task.upstream] for task in plan.tasks} == {
+        "a": [], "e": [], "f": ["a", "e"],
     }  # fmt: skip
 
 
