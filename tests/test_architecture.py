@@ -34,7 +34,7 @@ LAYERS = """
     running
     api
     completion signals stdout foreground
-    cli __main__
+    arguments cli __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
 PURE = ORDER[: ORDER.index("lines") + 1]
