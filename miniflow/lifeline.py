@@ -81,12 +81,15 @@ class Lifeline:
         del self._running[number]
 
     def close(self) -> None:
-        """End the guardian: nothing runs any more. Takes about as long as a system call."""
+        """End the guardian: nothing runs any more. Takes about as long as a system call.
+
+        If something does, as a KeyboardInterrupt has come in the midst of starting or ending it, the guardian ends that first.
+        """
         with self._lock:
             self._is_closed = True
             self._is_wanted = False
             if self._guardian is not None:
-                self._guardian.close()
+                self._guardian.close(kill=not self._running)
                 self._guardian = None
 
     def _say(self, number: int, verb: bytes, *fields: bytes) -> None:
@@ -156,9 +159,11 @@ class _Guardian:
         if self._socket.send(text, socket.MSG_NOSIGNAL) != len(text):
             raise BlockingIOError
 
-    def close(self) -> None:
-        """Kill it and reap it. It takes no notice of anything else, and may not even be up yet."""
+    def close(self, *, kill: bool = True) -> None:
+        """Kill it and reap it: it takes no notice of anything else, and may not even be up yet. Or leave it to do its work."""
         try:
+            if not kill:
+                return
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         except OSError:

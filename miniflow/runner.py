@@ -104,9 +104,10 @@ async def run_plan(plan: Plan, setup: RunSetup) -> None:
         # The work is done in a child of this task group, never here: under asyncio a second `Task.cancel()` interrupts
         # whatever the task itself awaits, shielded or not, but not its children.
         async with anyio.create_task_group() as group:
-            group.start_soon(uninterrupted(run.drive), group)
+            run.start_soon(group, run.drive, group)
     except BaseExceptionGroup as errors:
         error = unwrapped(errors)
+    error = run.interrupt or error
     if error is not None:
         raise error  # here, as it keeps its cause so
 
@@ -148,6 +149,10 @@ class _Run:
         self._is_out_of_time = False
         self._error: Exception | None = None
         """What the run has failed for, beyond its tasks: it cannot be recorded, or somebody who was told raised."""
+        self.interrupt: BaseException | None = None
+        """A KeyboardInterrupt or SystemExit that has come out of anywhere: raised when nothing runs any more."""
+        self._going = 0
+        """How many tasks of the run's there are, `drive` among them."""
         self._alarm = anyio.CancelScope()
         """Around the wait for the end of the run's time."""
         self._launching: set[int] = set()
@@ -169,6 +174,25 @@ class _Run:
         }
         self._base_env.setdefault("PYTHONUNBUFFERED", "1")
 
+    def start_soon(self, group: anyio.abc.TaskGroup, function: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Start a task of the run's."""
+        self._going += 1
+        group.start_soon(uninterrupted(self._to_its_end), group, function, args)
+
+    async def _to_its_end(
+        self, group: anyio.abc.TaskGroup, function: Callable[..., Awaitable[None]], args: Sequence[object]
+    ) -> None:
+        try:
+            await function(*args)
+        except (KeyboardInterrupt, SystemExit) as error:
+            # From here it would end an asyncio loop at once, and from each task that waits for this one once more: the loop
+            # would never come to its end, nor would threads that wait for that.
+            self.interrupt = self.interrupt or error
+            group.cancel_scope.cancel()
+        finally:
+            self._going -= 1
+            self._has_stimuli.set()
+
     async def drive(self, group: anyio.abc.TaskGroup) -> None:
         """Feed the scheduler, and do what it says, until every task has ended."""
         try:
@@ -184,7 +208,7 @@ class _Run:
             )
             self._actions += self._scheduler.handle(Begin())
             if self._plan.timeout_s is not None:
-                group.start_soon(uninterrupted(self._stop_after), self._plan.timeout_s, group)
+                self.start_soon(group, self._stop_after, self._plan.timeout_s, group)
             await self._work(group)
             self._alarm.cancel()
         except BaseException as error:
@@ -192,6 +216,8 @@ class _Run:
             was_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
             if isinstance(error, Exception) and not was_cancelled:
                 self._error = self._error or error
+            elif isinstance(error, KeyboardInterrupt | SystemExit):
+                self.interrupt = self.interrupt or error  # it may have come while the scheduler was told of an end
             group.cancel_scope.cancel()
             self._is_stopping = True
             self._actions += self._scheduler.handle(Stop("timeout" if self._is_out_of_time else "stopped"))
@@ -236,6 +262,8 @@ class _Run:
             if self._has_ended:
                 return
             while not self._stimuli:
+                if self.interrupt is not None and self._going == 1:
+                    raise self.interrupt  # somebody has gone without a word, and nobody is left to say one
                 self._has_stimuli = anyio.Event()
                 await self._has_stimuli.wait()
             self._actions += self._scheduler.handle(self._stimuli.popleft())
@@ -251,7 +279,7 @@ class _Run:
                     self._tell(NotStarted(task))
                 else:
                     self._launching.add(task)
-                    group.start_soon(uninterrupted(self._attempt), task, attempt, group)
+                    self.start_soon(group, self._attempt, task, attempt, group)
             case Wait(task, attempt, delay_s, outcome):
                 self.emit(
                     TaskRetrying(
@@ -265,7 +293,7 @@ class _Run:
                     )
                 )
                 if not self._is_stopping:
-                    group.start_soon(uninterrupted(self._wait_to_retry), task, delay_s)
+                    self.start_soon(group, self._wait_to_retry, task, delay_s)
             case Finish(task, attempt, state, outcome):
                 self._finish(task, attempt, state, outcome)
             case Reuse(task):

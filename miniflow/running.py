@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 
 from miniflow.bash import render_script
@@ -130,11 +131,13 @@ async def _run_to_its_end(flow: FlowLike, sinks: Sequence[Sink], **options: Unpa
     has_ended = anyio.Event()
 
     async def go() -> None:
-        nonlocal prepared
+        nonlocal prepared, failure
         try:
             with scope:
                 prepared = await _prepare(flow, sinks, **options)
                 await prepared.go()
+        except (KeyboardInterrupt, SystemExit) as error:
+            failure = error  # out of this task it would end an asyncio loop at once
         finally:
             has_ended.set()
 
@@ -147,7 +150,7 @@ async def _run_to_its_end(flow: FlowLike, sinks: Sequence[Sink], **options: Unpa
             finally:
                 scope.cancel()
     except BaseExceptionGroup as errors:
-        failure = unwrapped(errors)
+        failure = failure or unwrapped(errors)
     if failure is not None:
         raise failure
     assert prepared is not None
@@ -171,20 +174,23 @@ async def _opened(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterato
     body_error: Exception | None = None
     failure: BaseException | None = None
 
-    async def go() -> None:
-        nonlocal run
+    async def go(group: anyio.abc.TaskGroup) -> None:
+        nonlocal run, failure
         try:
             with scope:
                 prepared = await _prepare(flow, [feed], **options)
                 run = Run(prepared, feed, scope)
                 is_ready.set()
                 await run._go()
+        except (KeyboardInterrupt, SystemExit) as error:
+            failure = error  # out of this task it would end an asyncio loop at once
+            group.cancel_scope.cancel()
         finally:
             feed.close()
 
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(uninterrupted(go))
+            group.start_soon(uninterrupted(go), group)
             try:
                 await is_ready.wait()
                 assert run is not None
@@ -197,7 +203,7 @@ async def _opened(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterato
                 scope.cancel()
     except BaseExceptionGroup as errors:
         # The block's own exception comes out of it as it was, even if it is a group.
-        failure = body_error or unwrapped(errors)
+        failure = body_error or failure or unwrapped(errors)
     if failure is not None:
         raise failure
 

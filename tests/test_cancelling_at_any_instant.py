@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,6 +22,10 @@ import trio
 
 import miniflow
 from miniflow import Event, open_run, read_run, run_flow
+from miniflow.executors import local
+from miniflow.executors.local import _Process
+from miniflow.scheduler import Scheduler
+from miniflow.sinks.run_directory import RunDirectorySink
 from tests.conftest import Space, survivors
 from tests.records import assert_whole
 
@@ -417,8 +421,8 @@ def test_a_host_that_reaps_every_child_never_makes_a_success_of_a_cancelled_one(
 # --- hosts that are told of Ctrl-C by an exception out of anywhere
 
 
-def interrupted_at(space: Space, instant: int, run: Callable[[Space], Awaitable[None]]) -> bool:
-    """Run the flow in trio, as if Ctrl-C were pressed at a line of our own; return whether there are so many."""
+def interrupted_at(run: Callable[[], object], instants: Sequence[int]) -> bool:
+    """Run in this thread, as if Ctrl-C were pressed at some lines of our own; return whether there are so many."""
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         if PACKAGE not in frame.f_code.co_filename:
@@ -426,28 +430,83 @@ def interrupted_at(space: Space, instant: int, run: Callable[[Space], Awaitable[
         place = (frame.f_code.co_filename, frame.f_lineno)
         if event == "line" and place not in seen:
             seen.add(place)
-            if len(seen) == instant:
+            if len(seen) in instants:
                 signal.raise_signal(signal.SIGINT)
         return trace
 
     seen: set[tuple[str, int]] = set()
     sys.settrace(trace)
     try:
-        trio.run(run, space)
+        run()
     except* KeyboardInterrupt:
-        assert len(seen) >= instant
+        assert len(seen) >= instants[0]
     finally:
         sys.settrace(None)
-    return len(seen) >= instant
+    return len(seen) >= instants[0]
 
 
-@pytest.mark.parametrize("step", [pytest.param(60, id="some"), pytest.param(1, id="all", marks=pytest.mark.stress)])
+LINES = [pytest.param(60, id="some"), pytest.param(1, id="all", marks=pytest.mark.stress)]
+
+
+@pytest.mark.parametrize("step", LINES)
 @pytest.mark.parametrize("run", [run_to_the_end, read_to_the_end])
 @pytest.mark.timeout(1200)
 def test_ctrl_c_at_each_line_of_ours_in_a_host_that_runs_trio(project: Space, marker: str, run: Any, step: int) -> None:
-    states = sweep(project, marker, lambda k: interrupted_at(project, k, run), iter(range(1 + step // 2, 10_000, step)))
+    def interrupted(instant: int) -> bool:
+        return interrupted_at(lambda: trio.run(run, project), [instant])
+
+    states = sweep(project, marker, interrupted, iter(range(1 + step // 2, 10_000, step)))
 
     assert states >= {"cancelled", "failed"}
+
+
+def interrupting(module: Any, name: str, monkeypatch: pytest.MonkeyPatch, nth: int = 1) -> None:
+    """Have the n-th call of a function of ours end in a KeyboardInterrupt, when it has done its work."""
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        calls.append(name)
+        if len(calls) == nth:
+            raise KeyboardInterrupt
+        return result
+
+    calls: list[str] = []
+    function = getattr(module, name)
+    monkeypatch.setattr(module, name, interrupted)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "nth"),
+    [
+        (local, "start", 2),
+        (_Process, "close", 1),
+        (Scheduler, "handle", 2),
+        (RunDirectorySink, "emit", 3),
+        (RunDirectorySink, "emit", 20),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_as_an_exception_leaves_no_process_and_no_thread_and_comes_out_of_the_run(
+    project: Space, marker: str, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, nth: int
+) -> None:
+    # asyncio has it so at the second Ctrl-C, and applications that handle the first themselves.
+    interrupting(module, name, monkeypatch, nth)
+    before = set(threading.enumerate())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(
+            run_flow({**FLOW, "tasks": [*FLOW["tasks"], *LONG["tasks"][:2]]}, parallel=4, grace=0.2, **project.directories)
+        )
+
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    while survivors(marker):
+        os.sched_yield()
+    assert read_run(project.latest("f")).state in ("cancelled", "interrupted")
+    gc.collect()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 # --- random instants of a run of tasks that do not end of themselves

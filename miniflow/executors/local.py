@@ -59,13 +59,12 @@ class LocalExecutor:
         await anyio.lowlevel.checkpoint_if_cancelled()
         number = self._lifeline.begin(attempt.marks)
         try:
-            await self._run(attempt, observer, number)
-        finally:
+            started = await self._start(attempt)
+        except anyio.get_cancelled_exc_class():  # anything else may have come in the midst of it
             self._lifeline.ended(number)
-
-    async def _run(self, attempt: Attempt, observer: Observer, number: int) -> None:
-        started = await self._start(attempt)
+            raise
         if isinstance(started, Outcome):
+            self._lifeline.ended(number)
             observer.ended(started)
             return
         # From the start to the `try` nothing is awaited: a process is never without somebody who ends it.
@@ -93,6 +92,7 @@ class LocalExecutor:
         finally:
             self._processes.remove(process)
             outcome = process.close()
+            self._lifeline.ended(number)
             self._room.tell_next()
             observer.ended(outcome)
         if process.observer_error is not None:
