@@ -256,12 +256,11 @@ def _read(path: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
+    data = b""
     try:
-        data = part = os.read(descriptor, _READ_BYTES)
-        while part:
-            part = os.read(descriptor, _READ_BYTES)
+        while part := os.read(descriptor, _READ_BYTES):
             data += part
-    except (ProcessLookupError, PermissionError):
+    except (ProcessLookupError, PermissionError):  # it has gone since
         return data
     finally:
         os.close(descriptor)

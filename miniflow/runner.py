@@ -221,6 +221,7 @@ class _Run:
             group.cancel_scope.cancel()
             self._is_stopping = True
             self._actions += self._scheduler.handle(Stop("timeout" if self._is_out_of_time else "stopped"))
+            self._launch_no_more()
             await self._work_to_the_end(group)
             if self._error is None or not was_cancelled:
                 raise
@@ -244,10 +245,13 @@ class _Run:
             except anyio.get_cancelled_exc_class():
                 # An asyncio loop that shuts down cancels each of its tasks for itself, shielded or not. It does so to the
                 # attempts too, which then end their processes at once; the cancellation we are here for goes on after that.
-                # An attempt that had not begun never will.
-                for task in sorted(self._launching):
-                    self._tell(NotStarted(task))
-                self._launching.clear()
+                self._launch_no_more()
+
+    def _launch_no_more(self) -> None:
+        """Give up the attempts that have not begun: where a loop shuts down they never will, and elsewhere they end at once."""
+        for task in sorted(self._launching):
+            self._tell(NotStarted(task))
+        self._launching.clear()
 
     async def _work(self, group: anyio.abc.TaskGroup) -> None:
         done = 0

@@ -22,8 +22,10 @@ import trio
 
 import miniflow
 from miniflow import Event, open_run, read_run, run_flow
+from miniflow.actions import Start
 from miniflow.executors import local
 from miniflow.executors.local import _Process
+from miniflow.runner import _Run
 from miniflow.scheduler import Scheduler
 from miniflow.sinks.run_directory import RunDirectorySink
 from tests.conftest import Space, survivors
@@ -507,6 +509,26 @@ def test_ctrl_c_as_an_exception_leaves_no_process_and_no_thread_and_comes_out_of
     with contextlib.suppress(ChildProcessError):
         while True:
             os.waitpid(-1, 0)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # anyio's word on a task that never began
+def test_a_loop_that_shuts_down_before_an_attempt_has_begun_does_not_wait_for_it(
+    project: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perform = _Run._perform
+
+    def then_shut_down(run: _Run, action: Any, group: Any) -> None:
+        perform(run, action, group)
+        if isinstance(action, Start):
+            for task in asyncio.all_tasks():
+                task.cancel()
+
+    monkeypatch.setattr(_Run, "_perform", then_shut_down)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run_flow(FLOW, **project.directories))
+    gc.collect()
+    assert read_run(project.latest("f")).state == "cancelled"
 
 
 # --- random instants of a run of tasks that do not end of themselves

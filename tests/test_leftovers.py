@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,21 @@ def test_a_process_that_is_not_there_has_no_start_time() -> None:
         process.wait()
 
     assert start_time(process.pid) is None
+
+
+def test_a_process_that_goes_while_it_is_looked_at_has_no_start_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_file = os.open
+
+    def then_reap(*args: Any, **kwargs: Any) -> int:
+        descriptor = open_file(*args, **kwargs)
+        process.wait()
+        return descriptor
+
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", then_reap)
+            assert start_time(process.pid) is None
 
 
 def test_a_leader_is_asked_to_end(processes: Processes) -> None:
