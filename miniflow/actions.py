@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from miniflow.results import Outcome, Reason
+from miniflow.values import dataclass
 
 EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 """How a task that ran ends, and how a run does."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from miniflow.graph import find_cycles
 from miniflow.jsontext import Found
 from miniflow.model import Task
 from miniflow.suggest import did_you_mean, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def graph_problems(tasks: Sequence[Task], items: Sequence[Any], *, hints: int) -> Iterator[Found]:

@@ -16,9 +16,10 @@ A failing task is no exception but a value (see `miniflow.events`): exceptions a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from miniflow.values import dataclass
+
+TYPE_CHECKING = False  # `typing` takes long to load, and a command that only looks needs nothing of it
 if TYPE_CHECKING:
     from miniflow.results import RunResult
 

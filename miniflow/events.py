@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from miniflow.durations import format_seconds
 from miniflow.results import OUT_OF_TIME, Reason, RerunReason, RunState, TaskState
+from miniflow.values import dataclass
 
 SCHEMA = 1
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 from miniflow.errors import FlowError, Problem
 from miniflow.suggest import quoted
+from miniflow.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -174,6 +176,8 @@ def _line_starts(text: str) -> list[int]:
 
 
 def _line_and_column(starts: list[int], offset: int) -> tuple[int, int]:
+    from bisect import bisect_right  # here, as good files need it not
+
     line = bisect_right(starts, offset)
     return line, offset - starts[line - 1] + 1
 

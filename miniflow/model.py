@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-TriggerRule: TypeAlias = Literal["all_success", "all_done", "one_failed"]
+from miniflow.values import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    TriggerRule: TypeAlias = Literal["all_success", "all_done", "one_failed"]
+    ParamType: TypeAlias = Literal["string", "integer", "number", "boolean", "array", "object"]
+else:  # for those who look at annotations when they run; `typing` takes long to load
+    TriggerRule = ParamType = str
+
 TRIGGER_RULES: tuple[TriggerRule, ...] = ("all_success", "all_done", "one_failed")
 
-ParamType: TypeAlias = Literal["string", "integer", "number", "boolean", "array", "object"]
+PARAM_TYPES: tuple[ParamType, ...] = ("string", "integer", "number", "boolean", "array", "object")
 
 Scalar: TypeAlias = str | int | float | bool | None
 Json: TypeAlias = Scalar | Sequence["Json"] | Mapping[str, "Json"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
-from typing import Any, get_args
 
 from miniflow import jsontext
 from miniflow.check import graph_problems
@@ -19,11 +18,11 @@ from miniflow.kinds import article, describe, fits, is_number, type_of
 from miniflow.model import (
     ID_PATTERN,
     MAX_ID_LENGTH,
+    PARAM_TYPES,
     TRIGGER_RULES,
     Args,
     Flow,
     Param,
-    ParamType,
     Retries,
     Scalar,
     Source,
@@ -32,6 +31,10 @@ from miniflow.model import (
 from miniflow.placeholders import placeholder_problems
 from miniflow.suggest import did_you_mean, quoted
 from miniflow.variables import secret_env_problems, variable_name_problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ScriptCheck = Callable[[str], str | None]
 """Says what is wrong with a script (`"no such file ..."`), or None."""
@@ -50,7 +53,6 @@ _TASK_FIELDS = (
 )  # fmt: skip
 _PARAM_FIELDS = ("type", "default", "description", "required")
 _RETRIES_FIELDS = ("max", "delay", "backoff", "max_delay", "on_exit_codes")
-_PARAM_TYPES: tuple[ParamType, ...] = get_args(ParamType)
 
 
 def parse_flow(data: bytes | str, file: str | None = None, check_script: ScriptCheck | None = None) -> Flow:
@@ -389,9 +391,9 @@ class _Reader:
         self._check_fields(value, _PARAM_FIELDS, at, "parameter")
         default = value.get("default")
         kind = value.get("type", type_of(default))
-        if "type" in value and kind not in _PARAM_TYPES:
-            hint = did_you_mean(kind, _PARAM_TYPES) if isinstance(kind, str) else ""
-            self._problem((*at, "type"), f"must be one of {', '.join(_PARAM_TYPES)}, not {describe(kind)}{hint}")
+        if "type" in value and kind not in PARAM_TYPES:
+            hint = did_you_mean(kind, PARAM_TYPES) if isinstance(kind, str) else ""
+            self._problem((*at, "type"), f"must be one of {', '.join(PARAM_TYPES)}, not {describe(kind)}{hint}")
             kind = None
         if default is not None and kind and not fits(default, kind):
             self._problem((*at, "default"), f"must be {article(kind)}, as the type says, not {describe(default)}")

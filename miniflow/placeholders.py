@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import TypeGuard
 
 from miniflow.model import Json
 from miniflow.suggest import did_you_mean, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 _PART = re.compile(r"\\\{\{|\{\{(?P<inside>(?:(?!\{\{|\}\}).)*)\}\}|\{\{", re.DOTALL)
 _PARAM = re.compile(r"params\.([A-Za-z0-9_][A-Za-z0-9_-]*)")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from miniflow.errors import FlowError, ParamsError
@@ -17,6 +16,7 @@ from miniflow.graph import topological_order
 from miniflow.jsontext import Path, located
 from miniflow.model import Flow, Json, Retries, TriggerRule
 from miniflow.selection import Selection, selected, upstream_within
+from miniflow.values import dataclass, field, replace
 from miniflow.variables import secret_texts
 
 DEFAULT_GRACE_S = 5.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from miniflow.values import dataclass
 
 TaskState: TypeAlias = Literal[
     "pending", "running", "retrying", "succeeded", "failed", "skipped", "cancelled", "interrupted"

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from miniflow.events import SCHEMA
 from miniflow.model import Json
 from miniflow.plan import Plan, PlannedTask
 from miniflow.results import Reason, RerunReason
+from miniflow.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
@@ -62,6 +61,7 @@ from miniflow.reuse import TakenOver
 from miniflow.scheduler import Scheduler
 from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
+from miniflow.values import dataclass, field
 
 _MAX_QUICK_BYTES = 1024 * 1024  # what is read in less time than starting a process takes
 _CHECKPOINT_EVERY = 100  # actions: skipping 100,000 tasks must not keep the event loop from everybody else

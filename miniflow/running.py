@@ -8,7 +8,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -50,6 +49,7 @@ from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
 from miniflow.sinks.callback import CallbackSink
 from miniflow.sinks.run_directory import RunDirectorySink
+from miniflow.values import dataclass
 
 
 class RunOptions(PlanOptions, total=False):

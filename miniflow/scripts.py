@@ -9,8 +9,9 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from miniflow.values import dataclass
 
 _Signature: TypeAlias = tuple[int, int, int, int, int]
 

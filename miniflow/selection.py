@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from miniflow.errors import MAX_SHOWN_PROBLEMS, UsageError
 from miniflow.graph import downstream_of
 from miniflow.suggest import did_you_mean, quoted
+from miniflow.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

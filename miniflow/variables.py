@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
 
 from miniflow.jsontext import Found, Path
 from miniflow.kinds import describe
 from miniflow.masking import masked_texts
 from miniflow.suggest import quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
 
 SecretTexts: TypeAlias = Sequence[tuple[str, str]]
 """Names of secrets, each with a text that gives it away."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from miniflow.events import Stream
 from miniflow.results import Outcome
+from miniflow.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import anyio
 
 from miniflow.executors import Attempt
 from miniflow.guardian import start_time
 from miniflow.results import Outcome
+from miniflow.values import dataclass
 
 HEADROOM = 16
 """Descriptors that are left free for others while attempts run: to start a process takes nine for a moment, and logs, statuses

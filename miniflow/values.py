@@ -1,0 +1,188 @@
+"""Dataclasses, made for a command that starts often: what is used here of the standard library's, with the same result.
+
+The standard library's `dataclass` loads `inspect` and all that needs, and compiles up to eight functions for a class: most of
+the time that `miniflow list` once took. Here `__init__` alone is compiled; the rest is made of functions that are there. To
+others the classes are dataclasses: `dataclasses.fields`, `replace` and `asdict` take instances, a dataclass may extend one.
+"""
+
+from __future__ import annotations
+
+from _operator import attrgetter  # of `operator`, which has it from there, the rest takes long to load
+from reprlib import recursive_repr
+
+TYPE_CHECKING = False  # importing typing takes longer than all the rest
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from dataclasses import dataclass, field, replace
+    from typing import Any
+
+__all__ = ["dataclass", "field", "replace"]
+
+_OWN = "_own_fields"
+
+
+class _Missing:
+    """Stands for a default that there is not, or that a factory makes."""
+
+    def __repr__(self) -> str:
+        return "<factory>"
+
+
+_MISSING: Any = _Missing()
+
+
+class _Field:
+    """What `field` says of one."""
+
+    __slots__ = ("compare", "default", "default_factory", "repr", "type")
+
+    def __init__(self, default: Any, default_factory: Any, in_repr: bool, compare: bool) -> None:
+        self.default = default
+        self.default_factory = default_factory
+        self.repr = in_repr
+        self.compare = compare
+        self.type = ""
+
+    def to_dataclasses(self) -> Any:
+        """Return it as the module `dataclasses` has it."""
+        import dataclasses
+
+        given = {name: getattr(self, name) for name in ("default", "default_factory")}
+        given = {name: value for name, value in given.items() if value is not _MISSING}
+        return dataclasses.field(**given, repr=self.repr, compare=self.compare)
+
+
+class _OfDataclasses:
+    """An attribute by which the module `dataclasses` knows its classes; made of its own when it asks for it."""
+
+    def __init__(self, name: str, fields: Mapping[str, _Field], frozen: bool) -> None:
+        self._name = name
+        self._fields = fields
+        self._frozen = frozen
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        import dataclasses
+
+        fields = [(name, each.type, each.to_dataclasses()) for name, each in self._fields.items()]
+        return getattr(dataclasses.make_dataclass(owner.__name__, fields, frozen=self._frozen), self._name)
+
+
+def _field(
+    *,
+    default: Any = _MISSING,
+    default_factory: Any = _MISSING,
+    repr: bool = True,  # noqa: A002  the name it has in `dataclasses`
+    compare: bool = True,
+) -> Any:
+    return _Field(default, default_factory, repr, compare)
+
+
+def _replace(value: Any, /, **changes: Any) -> Any:
+    return type(value)(**{**{name: getattr(value, name) for name in value.__match_args__}, **changes})
+
+
+def _dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], Any]:
+    assert slots, "others are not made here"
+
+    def decorate(cls: type) -> Any:
+        own: dict[str, _Field] = {}
+        for name, annotation in cls.__annotations__.items():
+            if not annotation.startswith("ClassVar["):
+                default = cls.__dict__.get(name, _MISSING)
+                own[name] = default if isinstance(default, _Field) else _field(default=default)
+                own[name].type = annotation
+        fields: dict[str, _Field] = {}
+        for base in reversed(cls.__mro__[1:]):
+            fields |= base.__dict__.get(_OWN, {})
+        fields |= own
+        body = {name: value for name, value in cls.__dict__.items() if name not in {*own, "__dict__", "__weakref__"}}
+        body |= {_OWN: own, "__slots__": tuple(own), "__match_args__": tuple(fields), "__qualname__": cls.__qualname__}
+        body |= {name: _OfDataclasses(name, fields, frozen) for name in ("__dataclass_fields__", "__dataclass_params__")}
+        made: Any = type(cls)(cls.__name__, cls.__bases__, body)  # slots cannot be added to a class that is there
+        _add_init(made, fields, frozen)
+        _add_comparison(made, fields, frozen)
+        _add_repr(made, fields)
+        if frozen:
+            _add_refusals(made, fields)
+        made.__replace__ = _replace
+        return made
+
+    return decorate
+
+
+def _add_init(made: Any, fields: Mapping[str, _Field], frozen: bool) -> None:
+    known: dict[str, Any] = {"_missing": _MISSING}
+    parameters, lines = [], []
+    for name, each in fields.items():
+        value = name
+        if each.default_factory is not _MISSING:
+            known[f"_make_{name}"] = each.default_factory
+            value = f"_make_{name}() if {name} is _missing else {name}"
+            parameters.append(f"{name}=_missing")
+        elif each.default is not _MISSING:
+            known[f"_default_{name}"] = each.default
+            parameters.append(f"{name}=_default_{name}")
+        else:
+            parameters.append(name)
+        known[f"_set_{name}"] = getattr(made, name).__set__
+        lines.append(f" _set_{name}(self, {value})" if frozen else f" self.{name} = {value}")
+    exec(f"def __init__(self, {', '.join(parameters)}):\n" + "\n".join(lines or [" pass"]), known)  # noqa: S102  names of fields
+    made.__init__ = known["__init__"]
+    made.__init__.__qualname__ = f"{made.__qualname__}.__init__"
+    made.__init__.__module__ = made.__module__
+    made.__init__.__annotations__ = {**{name: each.type for name, each in fields.items()}, "return": None}
+
+
+def _add_comparison(made: Any, fields: Mapping[str, _Field], frozen: bool) -> None:
+    compared = [name for name, each in fields.items() if each.compare]
+    values = attrgetter(*compared, "__class__")  # at least one name is needed, and two for a tuple
+
+    def __eq__(self: Any, other: Any) -> Any:  # noqa: N807
+        return values(self) == values(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self: Any) -> int:  # noqa: N807
+        return hash(values(self))
+
+    made.__eq__ = __eq__
+    made.__hash__ = __hash__ if frozen else None
+
+
+def _add_repr(made: Any, fields: Mapping[str, _Field]) -> None:
+    shown = [name for name, each in fields.items() if each.repr]
+
+    @recursive_repr("...")
+    def __repr__(self: Any) -> str:  # noqa: N807
+        return f"{type(self).__qualname__}({', '.join([f'{name}={getattr(self, name)!r}' for name in shown])})"
+
+    made.__repr__ = __repr__
+
+
+def _add_refusals(made: Any, fields: Mapping[str, _Field]) -> None:
+    def refuse(self: Any, what: str, name: str) -> None:
+        if type(self) is made or name in fields:
+            from dataclasses import FrozenInstanceError
+
+            raise FrozenInstanceError(f"cannot {what} field {name!r}")
+
+    def __setattr__(self: Any, name: str, value: Any) -> None:  # noqa: N807
+        refuse(self, "assign to", name)
+        super(made, self).__setattr__(name, value)
+
+    def __delattr__(self: Any, name: str) -> None:  # noqa: N807
+        refuse(self, "delete", name)
+        super(made, self).__delattr__(name)
+
+    # Copies and pickles set what they know by `setattr` otherwise.
+    def __getstate__(self: Any) -> list[Any]:  # noqa: N807
+        return [getattr(self, name) for name in fields]
+
+    def __setstate__(self: Any, state: list[Any]) -> None:  # noqa: N807
+        for name, value in zip(fields, state, strict=True):
+            object.__setattr__(self, name, value)
+
+    for method in (__setattr__, __delattr__, __getstate__, __setstate__):
+        setattr(made, method.__name__, method)
+
+
+if not TYPE_CHECKING:
+    dataclass, field, replace = _dataclass, _field, _replace
