@@ -18,9 +18,9 @@ def main() -> None:
     settle()
     reopen_standard_streams()
     try:
-        from miniflow.cli import main as command_line
+        from miniflow.commandline import main as answer
 
-        sys.exit(command_line())
+        sys.exit(answer())
     finally:
         stay_deaf()
 

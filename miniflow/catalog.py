@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
-from pathlib import Path
 
 from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, Problem, UnknownFlowError
 from miniflow.jsontext import decode
@@ -16,28 +15,34 @@ from miniflow.model import Flow
 from miniflow.parse import ScriptCheck, parse_flow
 from miniflow.suggest import did_you_mean, quoted
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    AnyPath: TypeAlias = str | os.PathLike[str]
+
 MAX_FLOW_BYTES = 1024 * 1024 * 1024
 MAX_SUGGESTED_SCRIPTS = 10_000
 # Why a file cannot be looked at if there is none; whatever else it is, the file may be there.
 NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
-def flow_files(flows_dir: Path) -> list[Path]:
-    """Return the flow files of a directory, by name.
+def flow_files(flows_dir: AnyPath) -> list[str]:
+    """Return the paths of the flow files of a directory, by name.
 
     Raises:
         FlowError: The directory cannot be read.
     """
     try:
-        names = sorted(entry.name for entry in os.scandir(flows_dir) if entry.name.endswith(".json"))
+        names = sorted(entry.name for entry in os.scandir(tidy(os.fspath(flows_dir))) if entry.name.endswith(".json"))
     except FileNotFoundError:
         raise FlowError([Problem("no such directory; set it with --flows-dir", file=shown(flows_dir))]) from None
     except (OSError, ValueError) as error:
         raise FlowError([Problem(f"cannot read the flows directory: {_reason(error)}", file=shown(flows_dir))]) from None
-    return [flows_dir / name for name in names if not name.startswith(".")]
+    return [tidy(os.path.join(flows_dir, name)) for name in names if not name.startswith(".")]
 
 
-def load_flow_file(path: Path, check_script: ScriptCheck | None = None) -> Flow:
+def load_flow_file(path: AnyPath, check_script: ScriptCheck | None = None) -> Flow:
     """Return the flow of a file.
 
     Raises:
@@ -46,7 +51,7 @@ def load_flow_file(path: Path, check_script: ScriptCheck | None = None) -> Flow:
     return parse_flow(_read(path), shown(path), check_script)
 
 
-def find_flow_file(name: str, flows_dir: Path) -> Path:
+def find_flow_file(name: str, flows_dir: AnyPath) -> str:
     """Return the file of a flow: `name` is a path, the name of a file in the flows directory, or the name of a flow in it.
 
     Raises:
@@ -54,14 +59,13 @@ def find_flow_file(name: str, flows_dir: Path) -> Path:
         FlowError: There is more than one.
     """
     if "/" in name or name.endswith(".json"):
-        if _may_be_there(Path(name)):
-            return Path(name)
-        if "/" in name or not _may_be_there(flows_dir / name):
-            raise UnknownFlowError([Problem("no such file", file=shown(name))])
-        return flows_dir / name
+        for path in [name] if "/" in name else [name, os.path.join(flows_dir, name)]:
+            if _may_be_there(tidy(path)):
+                return tidy(path)
+        raise UnknownFlowError([Problem("no such file", file=shown(name))])
     files = flow_files(flows_dir)
     # Usually a flow's file is called like the flow; only otherwise do all have to be read.
-    usual = flows_dir / f"{name}.json"
+    usual = tidy(os.path.join(flows_dir, f"{name}.json"))
     if usual in files and flow_name(usual) == name:
         return usual
     names = {path: flow_name(path) for path in files}
@@ -71,24 +75,35 @@ def find_flow_file(name: str, flows_dir: Path) -> Path:
     if found:
         both = " and ".join(shown(path) for path in found)
         raise FlowError([Problem(f"two files hold a flow named {quoted(name)}: {both}; say which by its path")])
-    known = sorted({*names.values(), *(path.stem for path in files)})
+    known = sorted({*names.values(), *(stem(path) for path in files)})
     hint = did_you_mean(name, known)
     if not hint:
         hint = f"; there are {', '.join(known[:20])}" if known else "; the directory holds no flow"
     raise UnknownFlowError([Problem(f"no flow {quoted(name)} in {shown(flows_dir)}{hint}")])
 
 
-def flow_name(path: Path) -> str:
+def flow_name(path: str) -> str:
     """Return the name a flow file gives its flow; the file's own name where it cannot be read as one."""
     try:
         value = decode(_read(path), shown(path))[1]
     except FlowError:
-        return path.stem
+        return stem(path)
     name = value.get("name") if isinstance(value, dict) else None
-    return name if isinstance(name, str) else path.stem
+    return name if isinstance(name, str) else stem(path)
 
 
-def script_check(tasks_dir: Path) -> ScriptCheck:
+def stem(path: str) -> str:
+    """Return a file's own name, without `.json`."""
+    return os.path.basename(path).removesuffix(".json")
+
+
+def tidy(path: str) -> str:
+    """Return a path without what means nothing in it, as `pathlib` writes it, which takes long to load."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return ("/" if path.startswith("/") else "") + "/".join(parts) or "."
+
+
+def script_check(tasks_dir: AnyPath) -> ScriptCheck:
     """Return the check of scripts in a tasks directory, which must be there."""
     root = os.path.realpath(tasks_dir)
     hints = iter(range(MAX_SHOWN_PROBLEMS))  # so many are shown
@@ -125,15 +140,15 @@ def _scripts(root: str) -> Iterator[str]:
             yield os.path.relpath(os.path.join(folder, name), root)
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def shown(path: AnyPath) -> str:
     """Return a path as messages show it: as it is, but on one line and without what would act on a terminal."""
-    text = os.fspath(path)
+    text = tidy(os.fspath(path))
     return text if text.isprintable() else quoted(text)
 
 
-def _may_be_there(path: Path) -> bool:
+def _may_be_there(path: str) -> bool:
     try:
-        path.stat()
+        os.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
     except OSError:
@@ -147,13 +162,15 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: AnyPath) -> bytes:
     try:
         # Not a FIFO or a device: they would wait, or never end.
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise FlowError([Problem("is no file", file=shown(path))])
-        if path.stat().st_size > MAX_FLOW_BYTES:
+        if status.st_size > MAX_FLOW_BYTES:
             raise FlowError([Problem("is larger than 1 GiB", file=shown(path))])
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            return file.read()
     except (OSError, ValueError) as error:
         raise FlowError([Problem(f"cannot be read: {_reason(error)}", file=shown(path))]) from None

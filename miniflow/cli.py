@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from miniflow import __version__
-from miniflow.errors import FlowError, InternalError, MiniFlowError, UsageError
+from miniflow.errors import MiniFlowError, UsageError
+from miniflow.messages import complain, report
+from miniflow.simple import FLOWS_DIR, JSON_FLAG, LOG_LEVEL_VARIABLE, OUTPUT_DIR, TASKS_DIR, VERSION_TEXT, Directory
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -23,45 +25,16 @@ if TYPE_CHECKING:
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-def main() -> int:
-    """Run the command line; return the exit status."""
-    stdout = sys.stdout
+def call() -> int:
+    """Answer the command line; return the exit status."""
     try:
         status = cli.main(prog_name="miniflow", standalone_mode=False)
-        sys.stdout.flush()
-    except SystemExit:
-        if sys.stdout is stdout:
-            raise
-        return 0  # click's own way with a closed pipe is to wrap standard output and to exit with 1; ours is that of `run`
     except click.ClickException as error:
-        with if_anybody_listens():
-            error.show()
+        text = io.StringIO()
+        error.show(text)
+        complain(text.getvalue().removesuffix("\n"))
         return error.exit_code
-    except OSError as error:
-        from miniflow.stdout import is_unread
-
-        # Whatever may fail but printing is reported where it fails. Nothing more is to be written when Python ends.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        if is_unread(error, 1):
-            return 0  # who closes the pipe has seen enough
-        complain(f"error: cannot write standard output: {error.strerror}")
-        return 2
     return status if isinstance(status, int) else 0
-
-
-@contextlib.contextmanager
-def if_anybody_listens() -> Iterator[None]:
-    """Let what is said on standard error be lost where it cannot be written: the exit status tells it too."""
-    try:
-        yield
-    except OSError:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  Python must not try once more when it ends
-
-
-def complain(text: str) -> None:
-    """Say something on standard error."""
-    with if_anybody_listens():
-        click.echo(text, err=True)
 
 
 class Commands(click.Group):
@@ -72,15 +45,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MiniFlowError as error:
-            text = str(error)
-            prefix = "" if isinstance(error, FlowError) and all(p.file for p in error.problems) else "error: "
-            if isinstance(error, InternalError):
-                text += "\nThis is a bug in MiniFlow; please report it, with the flow and the command."
-            complain(prefix + text)
+            report(error)
             ctx.exit(2)
 
 
-def directory(letter: str, name: str, default: str, help_text: str) -> Callable[[Any], Any]:
+def directory(option: Directory) -> Callable[[Any], Any]:
     """Return an option for one of the directories."""
 
     def not_empty(_: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -89,26 +58,25 @@ def directory(letter: str, name: str, default: str, help_text: str) -> Callable[
         return value
 
     return click.option(
-        f"-{letter}",
-        f"--{name}-dir",
-        envvar=f"MINIFLOW_{name.upper()}_DIR",
-        default=default,
+        *option.flags,
+        envvar=option.variable,
+        default=option.default,
         metavar="DIR",
         callback=not_empty,
         show_default=True,
         show_envvar=True,
-        help=help_text,
+        help=option.help_text,
     )
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
-@directory("f", "flows", "./flows", "Where the flows are.")
-@directory("t", "tasks", "./tasks", "Where the scripts of their tasks are.")
-@directory("o", "output", "./miniflow_output", "Where scripts and run directories go.")
+@directory(FLOWS_DIR)
+@directory(TASKS_DIR)
+@directory(OUTPUT_DIR)
 @click.option(
     "-l",
     "--log-level",
-    envvar="MINIFLOW_LOG_LEVEL",
+    envvar=LOG_LEVEL_VARIABLE,
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     metavar="LEVEL",
     default="INFO",
@@ -116,7 +84,7 @@ def directory(letter: str, name: str, default: str, help_text: str) -> Callable[
     show_envvar=True,
     help="The least that is shown: DEBUG, INFO, WARNING or ERROR. What is recorded is always complete.",
 )
-@click.version_option(__version__, message="miniflow %(version)s")
+@click.version_option(__version__, message=VERSION_TEXT)
 @click.pass_context
 def cli(ctx: click.Context, flows_dir: str, tasks_dir: str, output_dir: str, log_level: str) -> None:
     """Run flows: Python scripts with dependencies, described in one JSON file.
@@ -132,69 +100,21 @@ def cli(ctx: click.Context, flows_dir: str, tasks_dir: str, output_dir: str, log
 
 @cli.command("list")
 @click.option(
-    "--json",
+    JSON_FLAG,
     "as_json",
     is_flag=True,
     help="As a JSON array, with file, description, version, number of tasks and names of parameters.",
 )
 @click.pass_obj
-def list_flows(obj: dict[str, Any], as_json: bool) -> None:
+def list_command(obj: dict[str, Any], as_json: bool) -> None:
     """List the flows.
 
     The names alone where standard output is no terminal. A file that is broken is listed by its own name, and its problems are
     reported on standard error.
     """
-    from miniflow.catalog import flow_files, load_flow_file
+    from miniflow.listing import list_flows
 
-    rows: list[dict[str, Any]] = []
-    broken: list[FlowError] = []
-    for path in flow_files(Path(obj["dirs"]["flows_dir"])):
-        try:
-            flow = load_flow_file(path)
-        except FlowError as error:
-            broken.append(error)
-            problems = [str(problem) for problem in error.problems]
-            rows.append({"name": path.stem, "file": str(path), "problems": problems})
-            continue
-        rows.append(
-            {
-                "name": flow.name,
-                "file": str(path),
-                "description": flow.description,
-                "version": flow.version,
-                "tasks": len(flow.tasks),
-                "params": list(flow.params),
-            }
-        )
-    rows.sort(key=lambda row: row["name"])
-    if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
-    elif sys.stdout.isatty():
-        _echo_table(rows)
-    else:
-        for row in rows:
-            click.echo(row["name"])
-    for problems_of_file in broken:
-        complain(str(problems_of_file))
-    if broken:
-        sys.exit(2)
-
-
-def _echo_table(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        complain("No flows here.")
-        return
-    from miniflow.sinks.console import harmless
-
-    width = max(len(harmless(row["name"])) for row in rows)
-    click.echo(f"{'FLOW':{width}}  TASKS  DESCRIPTION")
-    for row in rows:
-        if "problems" in row:
-            count = len(row["problems"])
-            click.echo(f"{harmless(row['name']):{width}}      -  broken: {count} problem{'s' if count > 1 else ''}")
-        else:
-            summary = (row["description"].strip().splitlines() or [""])[0]
-            click.echo(f"{row['name']:{width}}  {row['tasks']:5}  {harmless(summary)}".rstrip())
+    sys.exit(list_flows(obj["dirs"]["flows_dir"], as_json, echo=click.echo))
 
 
 def complete_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -366,13 +286,13 @@ def run(
     }
     limit = read_parallel(parallel)
     if dry_run:
-        from miniflow.signals import deferred
+        from miniflow.signals import Deferred
 
         if resume is not None:
             raise UsageError("a script runs every task: --dry-run and --resume do not go together")
         with system_errors():
             plan = plan_flow(flow, **options)
-            with deferred():
+            with Deferred():
                 path = write_script(plan)
         relative = os.path.relpath(path)
         # One that begins with a dash would be an option of whoever is given it.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from pathlib import Path
 
 from miniflow.catalog import find_flow_file, flow_files, flow_name, load_flow_file
 from miniflow.errors import MiniFlowError
@@ -17,8 +16,8 @@ from miniflow.model import ID_PATTERN
 
 def flow_names(beginning: str, flows_dir: str) -> list[str]:
     """Return the names of the flows in a directory that begin so."""
-    try:
-        names = {flow_name(path) for path in flow_files(_expanded(flows_dir))}
+    try:  # the shell passes on what is typed, the tilde too
+        names = {flow_name(path) for path in flow_files(os.path.expanduser(flows_dir))}
     except MiniFlowError:
         return []
     return sorted(name for name in names if name.startswith(beginning) and ID_PATTERN.fullmatch(name))
@@ -29,7 +28,7 @@ def task_ids(beginning: str, flow: str | None, flows_dir: str, given: Collection
     if flow is None:
         return []
     try:
-        tasks = load_flow_file(find_flow_file(os.path.expanduser(flow), _expanded(flows_dir))).tasks
+        tasks = load_flow_file(find_flow_file(os.path.expanduser(flow), os.path.expanduser(flows_dir))).tasks
     except MiniFlowError:
         return []
     return [
@@ -37,8 +36,3 @@ def task_ids(beginning: str, flow: str | None, flows_dir: str, given: Collection
         for task in tasks
         if task.id.startswith(beginning) and task.id not in given
     ]
-
-
-def _expanded(path: str) -> Path:
-    # The shell passes on what is typed, the tilde too.
-    return Path(os.path.expanduser(path))

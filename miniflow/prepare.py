@@ -62,7 +62,7 @@ def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_
     if isinstance(flow, Flow | Mapping):
         loaded = flow_from_mapping(flow_to_mapping(flow) if isinstance(flow, Flow) else flow, check)
     else:
-        path = Path(flow) if isinstance(flow, os.PathLike) else catalog.find_flow_file(flow, Path(flows_dir))
+        path = flow if isinstance(flow, os.PathLike) else catalog.find_flow_file(flow, flows_dir)
         loaded = catalog.load_flow_file(path, check)
     if not has_scripts:  # said once, not for each script
         raise FlowError([Problem("no such directory; set it with --tasks-dir", file=catalog.shown(scripts))])

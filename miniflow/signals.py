@@ -1,17 +1,18 @@
 """What a command owes to whoever called it: a sound start, and an end that says why.
 
 SIGINT, SIGTERM and SIGHUP end it at any instant, by the system's own default: but for a run, which is told of them
-(`StopSignals`), and for the writing of a file, which they wait for (`deferred`).
+(`StopSignals`), and for the writing of a file, which they wait for (`Deferred`).
 """
 
 from __future__ import annotations
 
-import contextlib
+import _signal as signal  # type: ignore[import-not-found]  # itself: what `signal` adds are enums, which take long to load
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
@@ -55,14 +56,14 @@ def reopen_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-@contextlib.contextmanager
-def deferred() -> Iterator[None]:
-    """Let signals that would stop us wait for the end of the block, which is a short one: what it writes is left whole."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+class Deferred:
+    """Lets signals that would stop us wait for the end of its block, which is a short one: what that writes is left whole."""
+
+    def __enter__(self) -> None:
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
 
 class StopSignals:

@@ -131,7 +131,7 @@ def test_runs_that_can_be_resumed_are_offered_the_latest_first(project: Space) -
 def test_nothing_heavy_is_loaded_for_it(project: Space, line: str) -> None:
     program = f"""
 import sys
-from miniflow.cli import main
+from miniflow.commandline import main
 try:
     main()
 except SystemExit:

@@ -1,0 +1,51 @@
+"""The command line: what is simple is answered at once, all else by click."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from miniflow.simple import VERSION_TEXT, asked_list, asks_for_version
+
+
+def main() -> int:
+    """Answer the command line; return the exit status."""
+    stdout = sys.stdout
+    try:
+        status = _answer()
+        sys.stdout.flush()
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        return 0  # click's own way with a closed pipe is to wrap standard output and to exit with 1; ours is that of `run`
+    except OSError as error:
+        from miniflow.messages import complain
+        from miniflow.stdout import is_unread
+
+        # Whatever may fail but printing is reported where it fails. Nothing more is to be written when Python ends.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        if is_unread(error, 1):
+            return 0  # who closes the pipe has seen enough
+        complain(f"error: cannot write standard output: {error.strerror}")
+        return 2
+    return status
+
+
+def _answer() -> int:
+    if asks_for_version(sys.argv[1:], os.environ):
+        print(VERSION_TEXT)  # noqa: T201
+        return 0
+    asked = asked_list(sys.argv[1:], os.environ)
+    if asked is None or sys.stdout.encoding != "utf-8":  # click knows what to do then
+        from miniflow.cli import call
+
+        return call()
+    from miniflow.errors import MiniFlowError
+    from miniflow.listing import list_flows
+    from miniflow.messages import report
+
+    try:
+        return list_flows(*asked, echo=print)
+    except MiniFlowError as error:
+        report(error)
+        return 2
