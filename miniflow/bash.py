@@ -13,10 +13,10 @@ Nothing of the plan is ever interpreted by the shell: every word is quoted here,
 from __future__ import annotations
 
 import json
+import pkgutil  # `importlib.resources` does no more here, and loads much
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 
 from miniflow.durations import format_duration, format_seconds
 from miniflow.plan import Plan, PlannedTask
@@ -82,7 +82,9 @@ def _default(variable: str, value: str, holder: str) -> str:
 
 @cache
 def _part(name: str) -> str:
-    return files("miniflow").joinpath(name).read_text(encoding="utf-8")
+    data = pkgutil.get_data("miniflow", name)
+    assert data is not None, "no loader of ours has no data"
+    return data.decode("utf-8")
 
 
 def _comment(text: str, indent: str = "# ") -> list[str]:

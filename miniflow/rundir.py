@@ -11,7 +11,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -95,7 +94,7 @@ def create_run_dir(output_dir: Path, flow: str) -> RunDir:
 
 def _new_run_id() -> str:
     now = time.time_ns() // 1_000_000
-    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1000)) + f".{now % 1000:03d}Z-{secrets.token_hex(3)}"
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1000)) + f".{now % 1000:03d}Z-{os.urandom(3).hex()}"
 
 
 # What flock says on a file system, or a kernel, that has none.

@@ -129,7 +129,6 @@ HARMLESS = {
     "plan": {"os.path"},
     "results": {"pathlib"},
     "events": {"time"},
-    "bash": {"importlib.resources"},
 }
 # Where functions are made at run time, as `dataclasses` does.
 COMPILED = {"values": {"exec"}}

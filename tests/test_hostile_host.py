@@ -9,7 +9,6 @@ import errno
 import itertools
 import json
 import os
-import secrets
 import subprocess
 import sys
 import time
@@ -241,11 +240,11 @@ def test_a_clock_that_jumps_does_not_change_durations(
 
 
 def test_runs_of_the_same_instant_have_a_directory_each(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, random = time.time_ns(), secrets.token_hex
+    now, random = time.time_ns(), os.urandom
     runs = itertools.count()
     # The clock stands still, and chance gives the same to several.
     monkeypatch.setattr(time, "time_ns", lambda: now)
-    monkeypatch.setattr(secrets, "token_hex", lambda n: f"{next(runs) // 40:06x}" if n == 3 else random(n))
+    monkeypatch.setattr(os, "urandom", lambda n: (next(runs) // 40).to_bytes(3, "big") if n == 3 else random(n))
     flow = one_task(space)
     results: list[RunResult] = []
 
