@@ -12,9 +12,9 @@ This module imports nothing but a little of the standard library, so that it sta
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # itself: what `signal` adds are enums, half of the time to load
 import os
 import select
-import signal
 import sys
 import time
 
