@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import select
+import shutil
 import signal
 import stat
 import subprocess
