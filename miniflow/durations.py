@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-_TEXT = re.compile(
-    r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?", re.ASCII
-)
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+# Compiled when they are used: most flows have no durations.
+_TEXT = r"(?a)(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 
 MAX_S = 366 * 86400
@@ -17,7 +16,7 @@ MAX_S = 366 * 86400
 def parse_duration(value: float | str) -> float | None:
     """Return seconds, rounded to milliseconds; None if it is no duration from 0 to a year."""
     if isinstance(value, str):
-        match = _TEXT.fullmatch(value.strip()) if len(value) <= 40 else None
+        match = re.fullmatch(_TEXT, value.strip()) if len(value) <= 40 else None
         if not match or not match[0]:
             return None
         seconds = sum(float(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number)
@@ -28,7 +27,7 @@ def parse_duration(value: float | str) -> float | None:
 
 def read_duration(text: str) -> float | None:
     """Return the seconds of a text in which a bare number counts as seconds, as options and variables have it."""
-    return parse_duration(float(text) if len(text) <= 40 and _NUMBER.fullmatch(text) else text)
+    return parse_duration(float(text) if len(text) <= 40 and re.fullmatch(_NUMBER, text) else text)
 
 
 def format_duration(seconds: float) -> str:

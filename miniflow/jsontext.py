@@ -23,10 +23,11 @@ Path: TypeAlias = tuple[str | int, ...]
 MAX_DEPTH = 64
 """Of arrays and objects inside each other. A flow needs five; parameters may hold data of their own."""
 
-_TOKEN = re.compile(r'[ \t\r\n]*(?:([{}\[\],:])|("[^"\\]*(?:\\.[^"\\]*)*")|([^\s{}\[\],:"]+))', re.DOTALL)
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+# Compiled when they are used, all but one: good files need no other.
+_TOKEN = r'(?s)[ \t\r\n]*(?:([{}\[\],:])|("[^"\\]*(?:\\.[^"\\]*)*")|([^\s{}\[\],:"]+))'
+_SURROGATE = r"[\ud800-\udfff]"
 _UNUSUAL_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-_PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]*")
+_PLAIN_KEY = r"[A-Za-z_$][A-Za-z0-9_$-]*"
 
 
 @dataclass(slots=True)
@@ -164,7 +165,7 @@ def format_path(path: Path) -> str:
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif len(part) <= 100 and _PLAIN_KEY.fullmatch(part):
+        elif len(part) <= 100 and re.fullmatch(_PLAIN_KEY, part):
             text += f".{part}" if text else part
         else:
             text += f"[{quoted(part)}]"
@@ -231,7 +232,7 @@ class _Scan:
         is_object: list[bool] = []
         expect_key = False
         key_at = 0
-        for match in _TOKEN.finditer(self._text):
+        for match in re.finditer(_TOKEN, self._text):
             token = match.group(match.lastindex or 0)
             at = match.end() - len(token)
             if token in ("}", "]"):
@@ -277,7 +278,7 @@ def _unescape(token: str) -> str:
 def _string_problem(string: str) -> str | None:
     if "\0" in string:
         return "a NUL character; no argument, variable or file name can hold one"
-    if not string.isascii() and _SURROGATE.search(string):
+    if not string.isascii() and re.search(_SURROGATE, string):
         return "half of a surrogate pair (\\ud800 to \\udfff), which is no character"
     return None
 
