@@ -12,12 +12,14 @@ from itertools import islice
 from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, Problem, UnknownFlowError
 from miniflow.jsontext import decode
 from miniflow.model import Flow
-from miniflow.parse import ScriptCheck, parse_flow
+from miniflow.parse import ScriptCheck, parse_decoded, parse_flow
 from miniflow.suggest import did_you_mean, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
+
+    from miniflow.jsontext import Decoded
 
     AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -51,6 +53,16 @@ def load_flow_file(path: AnyPath, check_script: ScriptCheck | None = None) -> Fl
     return parse_flow(_read(path), shown(path), check_script)
 
 
+def load_named_flow(name: str, flows_dir: AnyPath, check_script: ScriptCheck | None = None) -> Flow:
+    """Return the flow of `find_flow_file`; the usual file, which may be large, is read once.
+
+    Raises:
+        FlowError: With every problem found.
+    """
+    path, decoded = _find(name, flows_dir)
+    return load_flow_file(path, check_script) if decoded is None else parse_decoded(decoded, shown(path), check_script)
+
+
 def find_flow_file(name: str, flows_dir: AnyPath) -> str:
     """Return the file of a flow: `name` is a path, the name of a file in the flows directory, or the name of a flow in it.
 
@@ -58,20 +70,27 @@ def find_flow_file(name: str, flows_dir: AnyPath) -> str:
         UnknownFlowError: There is none.
         FlowError: There is more than one.
     """
+    return _find(name, flows_dir)[0]
+
+
+def _find(name: str, flows_dir: AnyPath) -> tuple[str, Decoded | None]:
+    """Return the file of a flow and, if it has been read for that, what is in it."""
     if "/" in name or name.endswith(".json"):
         for path in [name] if "/" in name else [name, os.path.join(flows_dir, name)]:
             if _may_be_there(tidy(path)):
-                return tidy(path)
+                return tidy(path), None
         raise UnknownFlowError([Problem("no such file", file=shown(name))])
     files = flow_files(flows_dir)
     # Usually a flow's file is called like the flow; only otherwise do all have to be read.
     usual = tidy(os.path.join(flows_dir, f"{name}.json"))
-    if usual in files and flow_name(usual) == name:
-        return usual
+    if usual in files:
+        decoded = _decoded(usual)
+        if _name_in(decoded, usual) == name:
+            return usual, decoded
     names = {path: flow_name(path) for path in files}
     found = [path for path in files if names[path] == name] or [path for path in files if path == usual]
     if len(found) == 1:
-        return found[0]
+        return found[0], None
     if found:
         both = " and ".join(shown(path) for path in found)
         raise FlowError([Problem(f"two files hold a flow named {quoted(name)}: {both}; say which by its path")])
@@ -84,10 +103,19 @@ def find_flow_file(name: str, flows_dir: AnyPath) -> str:
 
 def flow_name(path: str) -> str:
     """Return the name a flow file gives its flow; the file's own name where it cannot be read as one."""
+    return _name_in(_decoded(path), path)
+
+
+def _decoded(path: str) -> Decoded | None:
+    """Return what is in a file; None if it cannot be read as JSON."""
     try:
-        value = decode(_read(path), shown(path))[1]
+        return decode(_read(path), shown(path))
     except FlowError:
-        return stem(path)
+        return None
+
+
+def _name_in(decoded: Decoded | None, path: str) -> str:
+    value = decoded[1] if decoded is not None else None
     name = value.get("name") if isinstance(value, dict) else None
     return name if isinstance(name, str) else stem(path)
 

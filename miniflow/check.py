@@ -35,11 +35,14 @@ def graph_problems(tasks: Sequence[Task], items: Sequence[Any], *, hints: int) -
         index_of.setdefault(task.id, index)
     upstream: list[list[int]] = []
     for index, task in enumerate(tasks):
-        upstream.append([index_of[needed] for needed in task.depends_on if needed in index_of])
-        if len(upstream[-1]) < len(task.depends_on):
-            for found in _unknown_dependencies(index, task.id, items[index]["depends_on"], index_of, hints):
-                hints -= 1
-                yield found
+        try:
+            upstream.append([index_of[needed] for needed in task.depends_on])
+            continue
+        except KeyError:
+            upstream.append([index_of[needed] for needed in task.depends_on if needed in index_of])
+        for found in _unknown_dependencies(index, task.id, items[index]["depends_on"], index_of, hints):
+            hints -= 1
+            yield found
     for cycle in find_cycles(upstream):
         names = [tasks[index].id for index in [*cycle, cycle[0]]]
         if len(names) > 21:

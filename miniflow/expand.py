@@ -134,11 +134,18 @@ class Expander:
         """Return the arguments of a task's script."""
         if not task.args:
             return ()
-        items = self._options(task, at) if isinstance(task.args, Mapping) else self._arguments(task, at)
         result = []
-        for path, argument in items:
-            self._check(argument, path)
-            result.append(argument)
+        if isinstance(task.args, Mapping):
+            for path, argument in self._options(task, at):
+                self._check(argument, path)
+                result.append(argument)
+            return tuple(result)
+        for index, item in enumerate(task.args):
+            text = self._plain_text(item)
+            if text is None:
+                text = self._argument(item, (*at, index), task.id)
+            if text is not None:
+                result.append(text)
         return tuple(result)
 
     def env(self, task: Task, at: Path) -> dict[str, str]:
@@ -166,15 +173,21 @@ class Expander:
         self.problems.append(Found(at, f"must become the path of a directory, not {describe(value)}"))
         return None
 
-    def _arguments(self, task: Task, at: Path) -> Iterator[tuple[Path, str]]:
-        assert not isinstance(task.args, Mapping)
-        for index, item in enumerate(task.args):
-            path = (*at, index)
-            value = self._value(item, path, task.id)
-            if not is_text(value):
-                self.problems.append(Found(path, f"an argument is a string, a number or a boolean, not {describe(value)}"))
-            else:
-                yield path, scalar_text(value)
+    def _plain_text(self, value: Json) -> str | None:
+        """Return the text of a value that nothing can be wrong with, as of most; None: it has to be looked at."""
+        if isinstance(value, str):
+            is_plain = "{{" not in value and not self._secrets and len(value) * 4 < MAX_ARGUMENT_BYTES
+            return value if is_plain else None
+        return scalar_text(value) if type(value) is int and not self._secrets else None
+
+    def _argument(self, item: Json, at: Path, task_id: str) -> str | None:
+        value = self._value(item, at, task_id)
+        if not is_text(value):
+            self.problems.append(Found(at, f"an argument is a string, a number or a boolean, not {describe(value)}"))
+            return None
+        text = scalar_text(value)
+        self._check(text, at)
+        return text
 
     def _options(self, task: Task, at: Path) -> Iterator[tuple[Path, str]]:
         assert isinstance(task.args, Mapping)

@@ -22,6 +22,8 @@ def topological_order(upstream: Sequence[Sequence[int]]) -> list[int]:
 
     Source: A. B. Kahn, "Topological sorting of large networks", CACM 5 (1962), with a heap as its set of candidates.
     """
+    if all(not needed or max(needed) < task for task, needed in enumerate(upstream)):
+        return list(range(len(upstream)))  # as most flows are written
     waiting_for = [len(needed) for needed in upstream]
     downstream = downstream_of(upstream)
     ready = [task for task, count in enumerate(waiting_for) if count == 0]  # ascending, hence a heap
@@ -41,7 +43,10 @@ def find_cycles(upstream: Sequence[Sequence[int]]) -> list[list[int]]:
 
     Each cycle is a list in which every task depends on the next one, and the last on the first.
     """
-    ordered = set(topological_order(upstream))
+    order = topological_order(upstream)
+    if len(order) == len(upstream):
+        return []
+    ordered = set(order)
     # Each task left has an upstream task that is left: walking up must come back to where it has been.
     done: set[int] = set(ordered)
     cycles = []

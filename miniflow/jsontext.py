@@ -18,6 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
+    Decoded: TypeAlias = tuple[str, Any, list["Found"]]
+    """A text, its value, and what is wrong with it already."""
+
 Path: TypeAlias = tuple[str | int, ...]
 
 MAX_DEPTH = 64
@@ -42,7 +45,7 @@ class Found:
     """Where in the text; None: where the path leads."""
 
 
-def decode(data: bytes | str, file: str | None = None) -> tuple[str, Any, list[Found]]:
+def decode(data: bytes | str, file: str | None = None) -> Decoded:
     """Return the text (without a byte order mark), its value, and what `json.loads` lets pass but is wrong.
 
     That is: a key twice in one object, NaN and numbers beyond all range (None stands for them in the value), NUL or half a

@@ -36,6 +36,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from miniflow.jsontext import Decoded
+
 ScriptCheck = Callable[[str], str | None]
 """Says what is wrong with a script (`"no such file ..."`), or None."""
 
@@ -45,6 +47,7 @@ TASK_VARIABLES = (
 """What every task gets in its environment, and no flow may set."""
 
 MAX_RETRIES = 1000
+_NO_RETRIES = Retries()
 
 _FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "secret_env", "python", "tasks")
 _TASK_FIELDS = (
@@ -66,7 +69,12 @@ def parse_flow(data: bytes | str, file: str | None = None, check_script: ScriptC
     Raises:
         FlowError: With every problem found, each with its line and column.
     """
-    text, value, found = jsontext.decode(data, file)
+    return parse_decoded(jsontext.decode(data, file), file, check_script)
+
+
+def parse_decoded(decoded: Decoded, file: str | None = None, check_script: ScriptCheck | None = None) -> Flow:
+    """Return the flow of a JSON text that has been decoded; see `parse_flow`."""
+    text, value, found = decoded
     flow, problems = _read(value, found, Source(file or "<flow>", text), check_script)
     if problems or flow is None or flow.params:  # else nothing of it is nested deep
         jsontext.check_depth(text, value, file)
@@ -143,7 +151,9 @@ class _Reader:
             self._problem(("name",), f'{quoted(name)} ends with ".sh", like the script that is written beside its runs')
         params = self._params(data.get("params", {}))
         env = self._flow_env = self._env(data.get("env", {}), ("env",))
-        secret_env = self._flow_secrets = self._secret_env(data, (), {"the flow": env})
+        secret_env: tuple[str, ...] = ()
+        if "secret_env" in data:
+            secret_env = self._flow_secrets = self._secret_env(data["secret_env"], (), {"the flow": env})
         tasks = self._tasks(data)
         return Flow(
             name=name,
@@ -184,7 +194,7 @@ class _Reader:
         self._check_fields(data, _TASK_FIELDS, at, "task")
         task_id = self._name(data, "id", at, "task")
         script = self._script(data, at)
-        python = self._python(data, at)
+        python = self._python(data, at) if "python" in data else None
         if python is not None and script and not script.endswith(".py"):
             self._problem((*at, "python"), f"has no meaning for {quoted(script)}: only a .py script is run by an interpreter")
         env = self._env(data["env"], (*at, "env")) if "env" in data else {}
@@ -203,10 +213,14 @@ class _Reader:
             depends_on=self._depends_on(data["depends_on"], at) if "depends_on" in data else (),
             args=self._args(data["args"], (*at, "args")) if "args" in data else (),
             env=env,
-            secret_env=self._secret_env(data, at, {"the flow": self._flow_env, "the task": env}),
+            secret_env=(
+                self._secret_env(data["secret_env"], at, {"the flow": self._flow_env, "the task": env})
+                if "secret_env" in data
+                else ()
+            ),
             cwd=self._cwd(data["cwd"], (*at, "cwd")) if "cwd" in data else None,
             python=python,
-            retries=self._retries(data["retries"], (*at, "retries")) if "retries" in data else Retries(),
+            retries=self._retries(data["retries"], (*at, "retries")) if "retries" in data else _NO_RETRIES,
             timeout=self._timeout(data["timeout"], (*at, "timeout")) if "timeout" in data else None,
             trigger_rule=rule,
         )
@@ -218,10 +232,13 @@ class _Reader:
         if not isinstance(value, list):
             self._problem(path, f"must be an array of task ids, not {describe(value)}")
             return ()
+        ids: dict[str, None] = {}
         for position, item in enumerate(value):
-            if not isinstance(item, str):
+            if isinstance(item, str):
+                ids[item] = None
+            else:
                 self._problem((*path, position), f"must be a task id, not {describe(item)}")
-        return tuple(dict.fromkeys(item for item in value if isinstance(item, str)))
+        return tuple(ids)
 
     def _script(self, data: dict[str, Any], at: Path) -> str:
         path = (*at, "script")
@@ -296,10 +313,7 @@ class _Reader:
                 self._problem(path, f"a variable is a string, a number or a boolean, not {describe(item)}")
         return value
 
-    def _secret_env(self, data: dict[str, Any], at: Path, envs: Mapping[str, Collection[str]]) -> tuple[str, ...]:
-        if "secret_env" not in data:
-            return ()
-        value = data["secret_env"]
+    def _secret_env(self, value: Any, at: Path, envs: Mapping[str, Collection[str]]) -> tuple[str, ...]:
         problems = list(secret_env_problems(value, (*at, "secret_env"), envs))
         self.problems += problems
         return () if problems else (value,) if isinstance(value, str) else tuple(value)

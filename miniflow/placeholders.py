@@ -86,7 +86,9 @@ def is_text(value: Json) -> TypeGuard[str | int | float]:
 
 def scalar_text(value: str | int | float) -> str:
     """Return a string as it is, a number as JSON writes it, a boolean as `true` or `false`."""
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else json.dumps(value)
 
 
 def _kind(value: Json) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from miniflow.errors import FlowError, ParamsError
@@ -191,24 +192,23 @@ def make_plan(
         for path, text in _texts(flow):
             expander.check_text(text, path)
     index_of = {task.id: index for index, task in enumerate(flow.tasks)}
-    delays: dict[Retries, tuple[float, ...]] = {}
+    delays = cache(retry_delays)
+    script_path = cache(os.path.normpath)
     tasks = []
     for index, task in enumerate(flow.tasks):
-        if task.retries not in delays:
-            delays[task.retries] = retry_delays(task.retries)
         tasks.append(
             PlannedTask(
                 id=task.id,
                 description=task.description,
-                script=os.path.normpath(task.script),
+                script=script_path(task.script),
                 python=(task.python or flow.python) if task.script.endswith(".py") else None,
                 args=expander.args(task, ("tasks", index, "args")) if task.args else (),
                 env=expander.env(task, ("tasks", index, "env")),
                 cwd=expander.cwd(task, ("tasks", index, "cwd")),
-                upstream=tuple([index_of[needed] for needed in task.depends_on]),
+                upstream=tuple([index_of[needed] for needed in task.depends_on]) if task.depends_on else (),
                 trigger_rule=task.trigger_rule,
                 timeout_s=task.timeout,
-                retry_delays_s=delays[task.retries],
+                retry_delays_s=delays(task.retries) if task.retries.max else (),
                 retry_on=task.retries.on_exit_codes,
                 secret_env=tuple(dict.fromkeys([*flow.secret_env, *task.secret_env])) if secret_env else (),
             )

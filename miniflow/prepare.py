@@ -61,9 +61,10 @@ def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_
     check = catalog.script_check(scripts) if has_scripts else None
     if isinstance(flow, Flow | Mapping):
         loaded = flow_from_mapping(flow_to_mapping(flow) if isinstance(flow, Flow) else flow, check)
+    elif isinstance(flow, str):
+        loaded = catalog.load_named_flow(flow, flows_dir, check)
     else:
-        path = flow if isinstance(flow, os.PathLike) else catalog.find_flow_file(flow, flows_dir)
-        loaded = catalog.load_flow_file(path, check)
+        loaded = catalog.load_flow_file(flow, check)
     if not has_scripts:  # said once, not for each script
         raise FlowError([Problem("no such directory; set it with --tasks-dir", file=catalog.shown(scripts))])
     return loaded
