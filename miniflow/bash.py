@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 import pkgutil  # `importlib.resources` does no more here, and loads much
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import TypeAlias
 
 from miniflow.durations import format_duration, format_seconds
 from miniflow.plan import Plan, PlannedTask
@@ -36,6 +37,8 @@ _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
 _DEFAULT = re.compile(f"[^{_HIDDEN}'!]+")
 _SPECIAL_IN_DEFAULT = re.compile(r'[$`\\"}]')
 
+_Programs: TypeAlias = dict[tuple[str, str | None], tuple[Sequence[str], str]]
+
 # bash runs a list of commands by recursion: a function of 100,000 commands overflows its stack. Groups keep it flat.
 _TASKS_IN_A_GROUP = 100
 
@@ -46,15 +49,25 @@ _SHELLCHECK_EXCEPTIONS = ("SC1003", "SC1110", "SC1111", "SC1112", "SC2016", "SC2
 
 def render_script(plan: Plan) -> str:
     """Return the script of a plan: readable from top to bottom, with the tasks first and what drives them after."""
+    return b"".join(script_parts(plan)).decode()
+
+
+def script_parts(plan: Plan) -> Iterator[bytes]:
+    """Yield the script in parts, as it is written to a file: of a large flow the whole takes much memory."""
     pythons = _own_pythons(plan)
     lines = [*_header(plan), _part("opening.sh"), *_settings(plan, pythons), "flow() {"]
+    programs: _Programs = {}
     in_groups = len(plan.tasks) > _TASKS_IN_A_GROUP
     for place, index in enumerate(plan.order()):
         if in_groups and place % _TASKS_IN_A_GROUP == 0:
-            lines += ["  }", "  {"] if place else ["  {  # so many at a time, as bash can take only so many in one go"]
-        lines += _task(plan, plan.tasks[index], pythons)
+            yield "\n".join([*lines, ""]).encode()
+            lines = ["  }", "  {"] if place else ["  {  # so many at a time, as bash can take only so many in one go"]
+        task = plan.tasks[index]
+        if (task.script, task.python) not in programs:
+            programs[task.script, task.python] = _program(plan, task, pythons)
+        lines += _task(plan, task, *programs[task.script, task.python])
     lines += [*(["  }"] if in_groups else []), "}", "", *_masking(plan), _part("machinery.sh")]
-    return "\n".join(lines)
+    yield "\n".join(lines).encode()
 
 
 def quote(word: str) -> str:
@@ -182,10 +195,13 @@ def _own_pythons(plan: Plan) -> dict[str, str]:
     return {path: f"mf_python_{number}" for number, path in enumerate(paths, 1)}
 
 
-def _task(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> list[str]:
+def _task(plan: Plan, task: PlannedTask, program: Sequence[str], first: str) -> list[str]:
+    """Return the lines of a task; for `program` and `first` see `_program`."""
+    lines = [f"  # --- {task.id} {'-' * max(3, 100 - len(task.id))}"]
+    if task.description:
+        lines += _comment(task.description, "  # ")
     upstream = [plan.tasks[index].id for index in task.upstream]
-    lines = [f"  # --- {task.id} {'-' * max(3, 100 - len(task.id))}", *_comment(task.description, "  # ")]
-    lines.append("  " + " ".join(["task", task.id, task.trigger_rule, *upstream]))
+    lines.append(f"  {' '.join(['task', task.id, task.trigger_rule, *upstream])}")
     if task.cwd:
         lines.append(f"  directory {quote(task.cwd)}")
     if task.timeout_s is not None:
@@ -194,10 +210,14 @@ def _task(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> list[str]:
         lines.append(f"  retry_after {' '.join(map(format_seconds, task.retry_delays_s))}")
         if task.retry_on:
             lines.append(f"  retry_on {' '.join(map(str, task.retry_on))}")
-    return [*lines, "  run " + " ".join(_command(plan, task, pythons)), ""]
+    return [*lines, f"  run {' '.join(_command(task, program, first))}", ""]
 
 
-def _command(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> Sequence[str]:
+def _program(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> tuple[Sequence[str], str]:
+    """Return the words that stand before a task's arguments, and what the first of them is if nothing overrides it.
+
+    They are the same for all tasks that have script and interpreter in common.
+    """
     script = f"{_default('MINIFLOW_TASKS_DIR', plan.place.tasks_dir, 'mf_tasks_dir')}/{quote(task.script)}"
     program: list[str]
     if task.script.endswith(".py"):
@@ -210,6 +230,10 @@ def _command(plan: Plan, task: PlannedTask, pythons: dict[str, str]) -> Sequence
         program, first = ["bash", script], "bash"
     else:
         program, first = [script], f"{plan.place.tasks_dir}/{task.script}"
+    return program, first
+
+
+def _command(task: PlannedTask, program: Sequence[str], first: str) -> Sequence[str]:
     words = [*program, *map(quote, task.args)]
     if not task.env:
         return words

@@ -19,7 +19,7 @@ def graph_problems(tasks: Sequence[Task], items: Sequence[Any], *, hints: int) -
 
     Args:
         tasks: As they were read; one whose id is no id has none.
-        items: The same as they stand in the flow file.
+        items: The same as they stand in the flow file; None for those that depend on what stands there, each once.
         hints: For how many unknown dependencies a near miss is looked for; among many tasks that takes a while.
     """
     index_of: dict[str, int] = {}
@@ -40,7 +40,8 @@ def graph_problems(tasks: Sequence[Task], items: Sequence[Any], *, hints: int) -
             continue
         except KeyError:
             upstream.append([index_of[needed] for needed in task.depends_on if needed in index_of])
-        for found in _unknown_dependencies(index, task.id, items[index]["depends_on"], index_of, hints):
+        depends_on = task.depends_on if items[index] is None else items[index]["depends_on"]
+        for found in _unknown_dependencies(index, task.id, depends_on, index_of, hints):
             hints -= 1
             yield found
     for cycle in find_cycles(upstream):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from miniflow.errors import OutputError
@@ -53,8 +53,13 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:
     """Write a file so that whoever reads it sees the old content or the new, whole.
+
+    Args:
+        path: The file.
+        data: Its content; what is large may come in parts.
+        mode: Of a file that is new, but for the umask.
 
     Raises:
         OutputError: It cannot be written.
@@ -64,7 +69,8 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             try:
-                write_all(descriptor, data)
+                for part in (data,) if isinstance(data, bytes) else data:
+                    write_all(descriptor, part)
             finally:
                 os.close(descriptor)
             temporary.replace(path)

@@ -73,10 +73,10 @@ def parse_flow(data: bytes | str, file: str | None = None, check_script: ScriptC
 
 
 def parse_decoded(decoded: Decoded, file: str | None = None, check_script: ScriptCheck | None = None) -> Flow:
-    """Return the flow of a JSON text that has been decoded; see `parse_flow`."""
+    """Return the flow of a JSON text that has been decoded, which is used up by that; see `parse_flow`."""
     text, value, found = decoded
     flow, problems = _read(value, found, Source(file or "<flow>", text), check_script)
-    if problems or flow is None or flow.params:  # else nothing of it is nested deep
+    if problems or flow is None or flow.params:  # else nothing of it was nested deep
         jsontext.check_depth(text, value, file)
     if problems or flow is None:
         raise FlowError(jsontext.located(problems, text, file))
@@ -181,7 +181,12 @@ class _Reader:
         tasks = []
         for index, item in enumerate(items):
             if isinstance(item, dict):
-                tasks.append(self._task(item, ("tasks", index)))
+                before = len(self.problems)
+                task = self._task(item, ("tasks", index))
+                tasks.append(task)
+                if len(self.problems) == before and len(task.depends_on) == len(item.get("depends_on", ())):
+                    # Not needed any more, and of a large flow it all takes more memory than the flow.
+                    items[index] = None
             else:
                 self._problem(("tasks", index), f"a task is an object, not {describe(item)}")
                 tasks.append(Task(id="", script=""))

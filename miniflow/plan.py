@@ -127,6 +127,10 @@ class Plan:
         Args:
             script_sha256: What the content of each script comes to, if that is known.
         """
+        return {**self.head_to_json(), "tasks": [self.task_to_json(task, script_sha256) for task in self.tasks]}
+
+    def head_to_json(self) -> dict[str, Any]:
+        """Return what `to_json` does, without the tasks."""
         return {
             "schema": 1,
             "flow": self.flow,
@@ -142,22 +146,22 @@ class Plan:
             "given_params": self.given_params,
             **({"secret_env": self.secret_env} if self.secret_env else {}),
             **({"selection": dict(self.selection.named())} if self.selection else {}),
-            "tasks": [
-                {
-                    "id": task.id,
-                    "argv": self.argv(task),
-                    **({"script_sha256": script_sha256[task.script]} if script_sha256 is not None else {}),
-                    "env": task.env,
-                    "cwd": self.cwd(task),
-                    "upstream": [self.tasks[index].id for index in task.upstream],
-                    "trigger_rule": task.trigger_rule,
-                    "timeout_s": task.timeout_s,
-                    "retry_delays_s": task.retry_delays_s,
-                    "retry_on": task.retry_on,
-                    **({"secret_env": task.secret_env} if task.secret_env else {}),
-                }
-                for task in self.tasks
-            ],
+        }
+
+    def task_to_json(self, task: PlannedTask, script_sha256: Mapping[str, str | None] | None = None) -> dict[str, Any]:
+        """Return one task as `to_json` does."""
+        return {
+            "id": task.id,
+            "argv": self.argv(task),
+            **({"script_sha256": script_sha256[task.script]} if script_sha256 is not None else {}),
+            "env": task.env,
+            "cwd": self.cwd(task),
+            "upstream": [self.tasks[index].id for index in task.upstream],
+            "trigger_rule": task.trigger_rule,
+            "timeout_s": task.timeout_s,
+            "retry_delays_s": task.retry_delays_s,
+            "retry_on": task.retry_on,
+            **({"secret_env": task.secret_env} if task.secret_env else {}),
         }
 
 

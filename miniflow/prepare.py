@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
 from miniflow import catalog
-from miniflow.bash import render_script
+from miniflow.bash import script_parts
 from miniflow.dump import flow_to_mapping
 from miniflow.durations import parse_duration
 from miniflow.errors import FlowError, OutputError, Problem, UsageError
@@ -166,7 +166,7 @@ def write_script(plan: Plan) -> Path:
         raise OutputError(f"cannot make the output directory {output_dir}: {error.strerror}") from None
     path = output_dir / f"{plan.flow}.sh"
     # It holds the values of variables and parameters, some of which may be secrets.
-    write_atomically(path, render_script(plan).encode(), mode=0o700)
+    write_atomically(path, script_parts(plan), mode=0o700)
     return path
 
 

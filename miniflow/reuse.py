@@ -182,15 +182,5 @@ def _reason_to_run(
     return None
 
 
-def noted(document: dict[str, Any], taken_over: TakenOver) -> dict[str, Any]:
-    """Return the content of `plan.json` with what is taken over."""
-    tasks = [dict(task) for task in document["tasks"]]
-    for index, origin in taken_over.reused.items():
-        tasks[index]["taken_over"] = {"state": "succeeded", "reused_from": origin}
-    for index, reason in taken_over.skipped.items():
-        tasks[index]["taken_over"] = {"state": "skipped", "reason": reason}
-    return {**document, "resumed_from": taken_over.run_id, "tasks": tasks}
-
-
 def _canonical(params: Mapping[str, Json]) -> str:
     return json.dumps(params, sort_keys=True)

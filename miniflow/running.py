@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 from collections import deque
@@ -15,7 +14,8 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from miniflow.bash import render_script
+from miniflow.bash import script_parts
+from miniflow.document import plan_document
 from miniflow.errors import OutputError, ParamsError, UsageError
 from miniflow.events import Event
 from miniflow.executors import Executor
@@ -42,7 +42,7 @@ from miniflow.prepare import (
 )
 from miniflow.results import RunResult
 from miniflow.resume import LATEST, ResumedRun, find_run
-from miniflow.reuse import OldRun, TakenOver, noted, take_over
+from miniflow.reuse import OldRun, TakenOver, take_over
 from miniflow.rundir import RunDir, create_run_dir
 from miniflow.runner import RunSetup, run_plan, unwrapped
 from miniflow.scripts import Scripts
@@ -371,17 +371,15 @@ async def _prepare(
             require_secrets(plan, os.environ)
             lifeline.open(plan.flow)  # before the rest, so that it starts while we do that
             scripts = Scripts(plan.place.tasks_dir, [task.script for task in plan.tasks])
-            document = plan.to_json(scripts.planned)
             taken_over = None
             if resumed is not None:
                 taken_over = take_over(plan, scripts.planned, resumed.old)
-                document = noted(document, taken_over)
                 resumed.end_leftovers(plan.grace_s)
             run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
             recorder = RunDirectorySink(run_dir)  # locked before anybody can come upon it by `latest`
             on_error.callback(recorder.close)
-            write_atomically(run_dir.plan, json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n")
-            write_atomically(run_dir.script, render_script(plan).encode(), mode=0o700)
+            write_atomically(run_dir.plan, plan_document(plan, scripts.planned, taken_over))
+            write_atomically(run_dir.script, script_parts(plan), mode=0o700)
             run_dir.become_latest()
             on_error.pop_all()
         closing.append(recorder.close)

@@ -25,6 +25,7 @@ LAYERS = """
     bash
     results events
     reuse
+    document
     actions scheduler lines
     files rundir scripts guardian processes lifeline
     resume
@@ -56,6 +57,7 @@ ALLOWED = {
     "files": {"errors"},
     "rundir": {"errors", "events", "files", "results"},
     "reuse": {"events", "model", "plan", "results"},
+    "document": {"plan", "reuse"},
     "scripts": set(),
     "resume": {"errors", "files", "processes", "reuse", "rundir", "suggest"},
     "executors": {"events", "results"},
@@ -114,7 +116,7 @@ THIRD_PARTY = {
         "feed",
         "stdout",
     },
-    "msgspec": {"sinks.json_lines"},
+    "msgspec": {"document", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 

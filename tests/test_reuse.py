@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniflow.actions import AttemptEnded, Begin, Cancel, End, Finish, Reuse, Skip, Start, Stop
+from miniflow.document import plan_document
 from miniflow.model import TRIGGER_RULES, TriggerRule
 from miniflow.plan import Place, Plan, PlannedTask
 from miniflow.results import Outcome
-from miniflow.reuse import OldRun, TakenOver, noted, old_run, take_over
+from miniflow.reuse import OldRun, TakenOver, old_run, take_over
 from miniflow.scheduler import Scheduler
 
 PLACE = Place("/tasks", "/out", "/work", "python3")
@@ -93,10 +94,8 @@ class Run:
 
     def as_old(self, run_id: str) -> OldRun:
         """Return what a later run finds of this one."""
-        document = self.plan.to_json(SHA256)
-        if self.taken_over is not None:
-            document = noted(document, self.taken_over)
-        return old_run(run_id, json.loads(json.dumps(document)), self.records, {})
+        document = b"".join(plan_document(self.plan, SHA256, self.taken_over))
+        return old_run(run_id, json.loads(document), self.records, {})
 
     def state(self, index: int) -> tuple[str, str | None]:
         record = self.records.get(f"t{index}", {"state": "none"})
