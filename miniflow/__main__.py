@@ -15,6 +15,10 @@ def main() -> None:
 
     import gc
 
+    # It would look at all of a large flow again and again while that is loaded, and find nothing. A run that goes on turns it
+    # on; all else the command does is over soon.
+    gc.disable()
+
     from miniflow.signals import reopen_standard_streams, settle, stay_deaf
 
     settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Unpack
 
@@ -78,6 +79,8 @@ class _Foreground:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._stop_on_signal)
                 async with open_run(flow, **options) as run:
+                    gc.freeze()  # the plan stays to the end
+                    gc.enable()
                     self._run = run
                     if self.stopped_by is not None:
                         run.cancel(128 + self.stopped_by)
