@@ -11,9 +11,10 @@ one that resumes it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from miniflow.documents import document_parts
 from miniflow.events import SCHEMA
 from miniflow.model import Json
 from miniflow.plan import Plan, PlannedTask
@@ -180,6 +181,32 @@ def _reason_to_run(
     if not {plan.tasks[other].id for other in task.upstream} <= before.upstream:
         return "depends_on_changed"
     return None
+
+
+def plan_document(plan: Plan, script_sha256: Mapping[str, str | None], taken_over: TakenOver | None = None) -> Iterator[bytes]:
+    """Yield the content of `plan.json`, in parts.
+
+    Args:
+        plan: What is to run.
+        script_sha256: What the content of each script comes to.
+        taken_over: Of the run that it resumes.
+    """
+    head = plan.head_to_json()
+    if taken_over is not None:
+        head["resumed_from"] = taken_over.run_id
+    return document_parts(head, _planned_tasks(plan, script_sha256, taken_over))
+
+
+def _planned_tasks(
+    plan: Plan, script_sha256: Mapping[str, str | None], taken_over: TakenOver | None
+) -> Iterator[dict[str, Any]]:
+    for index, task in enumerate(plan.tasks):
+        document = plan.task_to_json(task, script_sha256)
+        if taken_over is not None and index in taken_over.reused:
+            document["taken_over"] = {"state": "succeeded", "reused_from": taken_over.reused[index]}
+        elif taken_over is not None and index in taken_over.skipped:
+            document["taken_over"] = {"state": "skipped", "reason": taken_over.skipped[index]}
+        yield document
 
 
 def _canonical(params: Mapping[str, Json]) -> str:

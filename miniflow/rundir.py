@@ -206,7 +206,7 @@ class Record:
         self.open_attempts.pop(task_id, None)
 
     def summary(self, flow: str, run_id: str) -> dict[str, Any]:
-        """Return the content of `run.json`."""
+        """Return the content of `run.json`, but for the tasks."""
         return {
             "schema": SCHEMA,
             "flow": flow,
@@ -220,7 +220,6 @@ class Record:
             "counts": self._run.get("counts", {}),
             **({"error": self._run["error"]} if self._run.get("error") else {}),
             **({"reused": self._run["reused"]} if "reused" in self._run else {}),
-            "tasks": self._tasks,
         }
 
     def result(self, flow: str, run_dir: RunDir, *, has_writer: bool = True) -> RunResult:

@@ -15,7 +15,6 @@ import anyio.abc
 import anyio.to_thread
 
 from miniflow.bash import script_parts
-from miniflow.document import plan_document
 from miniflow.errors import OutputError, ParamsError, UsageError
 from miniflow.events import Event
 from miniflow.executors import Executor
@@ -42,7 +41,7 @@ from miniflow.prepare import (
 )
 from miniflow.results import RunResult
 from miniflow.resume import LATEST, ResumedRun, find_run
-from miniflow.reuse import OldRun, TakenOver, take_over
+from miniflow.reuse import OldRun, TakenOver, plan_document, take_over
 from miniflow.rundir import RunDir, create_run_dir
 from miniflow.runner import RunSetup, run_plan, unwrapped
 from miniflow.scripts import Scripts

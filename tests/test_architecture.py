@@ -24,8 +24,8 @@ LAYERS = """
     plan
     bash
     results events
+    documents
     reuse
-    document
     actions scheduler lines
     files rundir scripts guardian processes lifeline
     resume
@@ -56,8 +56,8 @@ ALLOWED = {
     "scheduler": {"actions", "errors", "graph", "model", "results"},
     "files": {"errors"},
     "rundir": {"errors", "events", "files", "results"},
-    "reuse": {"events", "model", "plan", "results"},
-    "document": {"plan", "reuse"},
+    "reuse": {"documents", "events", "model", "plan", "results"},
+    "documents": set(),
     "scripts": set(),
     "resume": {"errors", "files", "processes", "reuse", "rundir", "suggest"},
     "executors": {"events", "results"},
@@ -81,7 +81,7 @@ ALLOWED = {
     "sinks.console": {"events", "sinks"},
     "feed": {"events", "sinks"},
     "sinks.json_lines": {"events", "sinks"},
-    "sinks.run_directory": {"events", "files", "rundir", "sinks", "sinks.json_lines"},
+    "sinks.run_directory": {"documents", "events", "files", "rundir", "sinks", "sinks.json_lines"},
     "runner": {
         "actions",
         "durations",
@@ -116,7 +116,7 @@ THIRD_PARTY = {
         "feed",
         "stdout",
     },
-    "msgspec": {"document", "sinks.json_lines"},
+    "msgspec": {"documents", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 

@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniflow.actions import AttemptEnded, Begin, Cancel, End, Finish, Reuse, Skip, Start, Stop
-from miniflow.document import plan_document
 from miniflow.model import TRIGGER_RULES, TriggerRule
 from miniflow.plan import Place, Plan, PlannedTask
 from miniflow.results import Outcome
-from miniflow.reuse import OldRun, TakenOver, old_run, take_over
+from miniflow.reuse import OldRun, TakenOver, old_run, plan_document, take_over
 from miniflow.scheduler import Scheduler
 
 PLACE = Place("/tasks", "/out", "/work", "python3")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 from pathlib import Path
 
+from miniflow.documents import document_parts
 from miniflow.events import (
     AttemptEvent,
     Event,
@@ -80,8 +80,8 @@ class RunDirectorySink:
         elif isinstance(item, RunFinished):
             with writing(self._run_dir.journal):
                 self._journal.check()
-            summary = self._record.summary(item.flow, item.run_id)
-            write_atomically(self._run_dir.summary, json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n")
+            head = self._record.summary(item.flow, item.run_id)
+            write_atomically(self._run_dir.summary, document_parts(head, self._record.tasks))
 
     def close(self) -> None:
         """Close all files; the record stays readable."""
