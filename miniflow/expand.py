@@ -158,13 +158,13 @@ class Expander:
         own = {name: self._variable(name, value, (*at, name), task.id) for name, value in task.env.items()}
         return {**shared, **own}
 
-    def cwd(self, task: Task, at: Path) -> str | None:
+    def cwd(self, cwd: str, task_id: str, at: Path) -> str | None:
         """Return a task's working directory, as the flow names it."""
-        if task.cwd is None or "{{" not in task.cwd:
-            self.check_text(task.cwd or "", at)
-            return task.cwd
+        if "{{" not in cwd:
+            self.check_text(cwd, at)
+            return cwd
         before = len(self.problems)
-        value = self._value(task.cwd, at, task.id)
+        value = self._value(cwd, at, task_id)
         if len(self.problems) > before:
             return None
         if is_text(value) and value != "":

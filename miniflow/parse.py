@@ -50,10 +50,10 @@ MAX_RETRIES = 1000
 _NO_RETRIES = Retries()
 
 _FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "secret_env", "python", "tasks")
-_TASK_FIELDS = (
+_TASK_FIELDS = dict.fromkeys((
     "id", "script", "description", "depends_on", "args", "env", "secret_env", "cwd", "python", "retries", "timeout",
     "trigger_rule",
-)  # fmt: skip
+))  # fmt: skip
 _PARAM_FIELDS = ("type", "default", "description", "required")
 _RETRIES_FIELDS = ("max", "delay", "backoff", "max_delay", "on_exit_codes")
 
@@ -231,33 +231,32 @@ class _Reader:
         )
 
     def _depends_on(self, value: Any, at: Path) -> tuple[str, ...]:
-        path = (*at, "depends_on")
         if isinstance(value, str):
             return (value,)
         if not isinstance(value, list):
-            self._problem(path, f"must be an array of task ids, not {describe(value)}")
+            self._problem((*at, "depends_on"), f"must be an array of task ids, not {describe(value)}")
             return ()
         ids: dict[str, None] = {}
         for position, item in enumerate(value):
             if isinstance(item, str):
                 ids[item] = None
             else:
-                self._problem((*path, position), f"must be a task id, not {describe(item)}")
+                self._problem((*at, "depends_on", position), f"must be a task id, not {describe(item)}")
         return tuple(ids)
 
     def _script(self, data: dict[str, Any], at: Path) -> str:
-        path = (*at, "script")
         script = data.get("script")
         if not isinstance(script, str) or not script:
             if "script" in data:
-                self._problem(path, f"must be the path of a file inside the tasks directory, not {describe(script)}")
+                message = f"must be the path of a file inside the tasks directory, not {describe(script)}"
+                self._problem((*at, "script"), message)
             else:
                 self._problem(at, 'the task has no "script"')
             return ""
         if script not in self._script_problems:
             self._script_problems[script] = self._script_problem(script)
         if problem := self._script_problems[script]:
-            self._problem(path, problem)
+            self._problem((*at, "script"), problem)
         return script
 
     def _script_problem(self, script: str) -> str | None:
@@ -268,7 +267,8 @@ class _Reader:
     def _args(self, value: Any, at: Path) -> Args:
         if isinstance(value, list):
             for index, item in enumerate(value):
-                self._argument(item, (*at, index))
+                if not isinstance(item, str) or "{{" in item:
+                    self._argument(item, (*at, index))
             return tuple(value)
         if not isinstance(value, dict):
             self._problem(at, f"must be an array or an object, not {describe(value)}")
@@ -426,7 +426,7 @@ class _Reader:
 
     # --- what all have ----------------------------------------------------------------------------------------
 
-    def _check_fields(self, data: dict[str, Any], known: tuple[str, ...], at: Path, what: str) -> None:
+    def _check_fields(self, data: dict[str, Any], known: Collection[str], at: Path, what: str) -> None:
         for name in data:
             if name not in known:
                 hint = did_you_mean(name, known) or f"; a {what} has {', '.join(known)}"

@@ -208,7 +208,7 @@ def make_plan(
                 python=(task.python or flow.python) if task.script.endswith(".py") else None,
                 args=expander.args(task, ("tasks", index, "args")) if task.args else (),
                 env=expander.env(task, ("tasks", index, "env")),
-                cwd=expander.cwd(task, ("tasks", index, "cwd")),
+                cwd=expander.cwd(task.cwd, task.id, ("tasks", index, "cwd")) if task.cwd is not None else None,
                 upstream=tuple([index_of[needed] for needed in task.depends_on]) if task.depends_on else (),
                 trigger_rule=task.trigger_rule,
                 timeout_s=task.timeout,
