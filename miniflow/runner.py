@@ -88,6 +88,19 @@ class RunSetup:
     """What the tasks' scripts held when the run was planned."""
     taken_over: TakenOver | None = None
     """Of the run that this one resumes."""
+    scheduler: Scheduler | None = None
+    """`new_scheduler`, made where it keeps no event loop waiting; None: make one."""
+
+
+def new_scheduler(plan: Plan, parallel: int, taken_over: TakenOver | None) -> Scheduler:
+    """Return the scheduler of a run that has not begun. Of a large flow that takes a while."""
+    return Scheduler(
+        plan.tasks,
+        limit=parallel,
+        order=plan.order() if parallel == 1 else (),
+        keep_going=plan.keep_going,
+        reusable=taken_over.reused if taken_over else (),
+    )
 
 
 async def run_plan(plan: Plan, setup: RunSetup) -> None:
@@ -131,15 +144,8 @@ class _Run:
     def __init__(self, plan: Plan, setup: RunSetup) -> None:
         self._plan = plan
         self._setup = setup
-        order = plan.order() if setup.parallel == 1 else ()
         self.taken_over = setup.taken_over
-        self._scheduler = Scheduler(
-            plan.tasks,
-            limit=setup.parallel,
-            order=order,
-            keep_going=plan.keep_going,
-            reusable=self.taken_over.reused if self.taken_over else (),
-        )
+        self._scheduler = setup.scheduler or new_scheduler(plan, setup.parallel, setup.taken_over)
         # No memory object stream: what it has handed to a task that is cancelled in the same moment is lost.
         self._stimuli: deque[Stimulus] = deque()
         self._has_stimuli = anyio.Event()

@@ -43,7 +43,8 @@ from miniflow.results import RunResult
 from miniflow.resume import LATEST, ResumedRun, find_run
 from miniflow.reuse import OldRun, TakenOver, plan_document, take_over
 from miniflow.rundir import RunDir, create_run_dir
-from miniflow.runner import RunSetup, run_plan, unwrapped
+from miniflow.runner import RunSetup, new_scheduler, run_plan, unwrapped
+from miniflow.scheduler import Scheduler
 from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
 from miniflow.sinks.callback import CallbackSink
@@ -307,6 +308,7 @@ class _Prepared:
     scripts: Scripts
     resumed: ResumedRun | None
     taken_over: TakenOver | None
+    scheduler: Scheduler
 
     @property
     def result(self) -> RunResult:
@@ -330,6 +332,7 @@ class _Prepared:
             wait_for_room=wait_for_room,
             scripts=self.scripts,
             taken_over=self.taken_over,
+            scheduler=self.scheduler,
         )
         try:
             await run_plan(self.plan, setup)
@@ -374,6 +377,7 @@ async def _prepare(
             if resumed is not None:
                 taken_over = take_over(plan, scripts.planned, resumed.old)
                 resumed.end_leftovers(plan.grace_s)
+            scheduler = new_scheduler(plan, parallel, taken_over)
             run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
             recorder = RunDirectorySink(run_dir)  # locked before anybody can come upon it by `latest`
             on_error.callback(recorder.close)
@@ -387,7 +391,7 @@ async def _prepare(
         if is_given_up:
             let_go()
         executor = LocalExecutor(lifeline)
-        return _Prepared(plan, run_dir, recorder, executor, lifeline, sinks, parallel, scripts, resumed, taken_over)
+        return _Prepared(plan, run_dir, recorder, executor, lifeline, sinks, parallel, scripts, resumed, taken_over, scheduler)
 
     def let_go() -> None:
         """Leave a run whose journal is empty: whoever reads it finds that it was interrupted.
