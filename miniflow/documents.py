@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-import msgspec
-
 _TASKS_IN_A_PART = 500
 
 
 def document_parts(head: Mapping[str, Any], tasks: Mapping[str, Any] | Iterable[Any]) -> Iterator[bytes]:
     """Yield the text of the object that has the members of `head` (at least one), and `tasks`, each of which has one line."""
+    import msgspec  # here, as the completion of run ids comes by this module, and writes nothing
+
     encode = msgspec.json.Encoder().encode
     lines: Iterator[bytes]
     if isinstance(tasks, Mapping):
