@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def benchmarks(plan: Plan) -> dict[str, Callable[[], list[Result]]]:
             (place / workload.name).mkdir()
             results.append(own_time.profile(workload, place / workload.name, *options))
         (place / "imports").mkdir()
-        return [*results, own_time.imports(place / "imports")]
+        return [*results, own_time.imports(place / "imports", plan.rounds)]
 
     sizes = [100, 1_000] if quick else [100, 1_000, 10_000, 100_000]
     return {
@@ -91,6 +92,7 @@ def main() -> int:
     parser.add_argument("--write-readme", action="store_true", help="put the tables into benchmarks/README.md")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="make the temporary folder there: the file system counts")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # leaves nothing behind either
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.folder) as path:
         folder = Path(path).resolve()
         known: list[Contender] = [Floor(folder), MiniFlow(), *peers()]

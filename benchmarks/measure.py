@@ -56,8 +56,13 @@ def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: Path |
     with tempfile.TemporaryFile() as errors, open(stdin or os.devnull, "rb") as source:
         began = time.perf_counter()
         process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=source, stdout=subprocess.DEVNULL, stderr=errors)
-        # Not `process.wait`: only this tells of the resources of one child, whatever else has been measured before.
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            # Not `process.wait`: only this tells of the resources of one child, whatever else has been measured before.
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:  # Ctrl-C, or SIGTERM: see `__main__`
+            process.terminate()
+            process.wait()
+            raise
         wall_s = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:

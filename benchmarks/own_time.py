@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -53,12 +54,33 @@ def profile(workload: Workload, folder: Path, *options: str) -> Result:
     )
 
 
-def imports(folder: Path) -> Result:
-    """Measure what each package costs to import until a flow is about to run."""
+def imports(folder: Path, count: int) -> Result:
+    """Measure what each package costs to import until a flow has run."""
     (folder / "flows").mkdir()
     (folder / "tasks").mkdir()
     (folder / "tasks" / "task.py").touch()
     (folder / "flows" / "one.json").write_text('{"name": "one", "tasks": [{"id": "t", "script": "task.py"}]}')
+    samples = [_import_times(folder) for _ in range(count)]
+    ms = {package: statistics.median(sample.get(package, (0, 0))[1] for sample in samples) / 1000 for package in samples[0]}
+    total = sum(ms.values())
+    rows = [
+        [package, str(samples[0][package][0]), f"{ms[package]:.1f}", f"{ms[package] / total:.0%}"]
+        for package in sorted(ms, key=lambda package: -ms[package])
+        if ms[package] / total >= _LEAST_SHARE
+    ]
+    modules = sum(number for number, _ in samples[0].values())
+    return Result(
+        "profile-imports",
+        "What does `miniflow run` import, and how long does that take?",
+        ("package", "modules", "ms", "share"),
+        rows,
+        [f"{modules} modules in {total:.0f} ms, as the interpreter measures them one by one; rounds: {count}."],
+        {"imports": samples},
+    )
+
+
+def _import_times(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return for each package how many modules of it were imported, and the microseconds that took without what they import."""
     said = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "miniflow", "run", "one"],
         cwd=folder,
@@ -67,27 +89,13 @@ def imports(folder: Path) -> Result:
         text=True,
         check=True,
     )
-    own_us: Counter[str] = Counter()
-    modules: Counter[str] = Counter()
+    found: dict[str, tuple[int, int]] = {}
     for line in said.stderr.splitlines():
-        if found := re.fullmatch(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)", line):
-            package = found[2].partition(".")[0]
-            own_us[package] += int(found[1])
-            modules[package] += 1
-    total = sum(own_us.values())
-    rows = [
-        [package, str(modules[package]), f"{us / 1000:.1f}", f"{us / total:.0%}"]
-        for package, us in own_us.most_common()
-        if us / total >= _LEAST_SHARE
-    ]
-    return Result(
-        "profile-imports",
-        "What does `miniflow run` import, and how long does that take?",
-        ("package", "modules", "ms", "share"),
-        rows,
-        [f"{sum(modules.values())} modules in {total / 1000:.0f} ms, as the interpreter measures them."],
-        dict(own_us),
-    )
+        if match := re.fullmatch(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)", line):
+            package = match[2].partition(".")[0]
+            modules, own_us = found.get(package, (0, 0))
+            found[package] = (modules + 1, own_us + int(match[1]))
+    return found
 
 
 def _sample(workload: Workload, folder: Path, options: Sequence[str]) -> dict[str, Any]:

@@ -29,11 +29,12 @@ def start_up(folder: Path, count: int) -> Result:
     rows = []
     for name, own in samples.items():
         wall = spread([sample.wall_s * 1000 for sample in own])
-        rows.append([name, f"{wall.median:.1f}", *with_ends(ratios(own, base))])
+        cpu = spread([sample.cpu_s * 1000 for sample in own])
+        rows.append([name, f"{wall.median:.1f}", *with_ends(ratios(own, base)), f"{cpu.median:.1f}"])
     return Result(
         "startup",
         "What does it cost to ask MiniFlow anything?",
-        ("", "ms", "÷ python -c pass", "between"),
+        ("", "ms", "÷ python -c pass", "between", "CPU, ms"),
         rows,
         [f"{count} rounds; `list` reads the {len(list((ROOT / 'flows').glob('*.json')))} flows of this repository."],
         {name: [asdict(sample) for sample in own] for name, own in samples.items()},
