@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -108,7 +108,7 @@ def main() -> int:
         if contenders[0].name != "floor":
             print("without the floor, ratios are to MiniFlow itself")
         about = _about(folder, contenders, options)
-        print(about["line"])
+        print(_in_full(about))
         all_of_them = benchmarks(Plan(folder, options.rounds, options.quick, contenders))
         wanted = [*options.names, *options.only]
         _refuse_unknown(parser, wanted, set(all_of_them))
@@ -131,27 +131,40 @@ def main() -> int:
     if options.json is not None:
         options.json.write_text(json.dumps({**about, "results": [asdict(result) for result in results]}, indent=1) + "\n")
     if options.write_readme:
-        write_page(PAGE, {result.name: as_markdown(result, about["line"]) for result in results})
+        tables = {result.name: as_markdown(result, _in_a_line(about)) for result in results}
+        write_page(PAGE, {"machine": _in_full(about), **tables})
     return 0
 
 
 def _about(folder: Path, contenders: Sequence[Contender], options: argparse.Namespace) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC)
     where, what = machine(folder), versions(contenders)
-    software = ", ".join(f"{name} {version}" for name, version in what.items())
-    line = (
-        f"{now:%Y-%m-%d}; {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, {where['kernel']}, "
-        f"{where['file_system']}; load before {where['load'][0]}; {'quick; ' if options.quick else ''}{software}"
-    )
     return {
         "schema": 1,
         "date": f"{now:%Y-%m-%dT%H:%M:%SZ}",
-        "line": line,
         "quick": options.quick,
         "rounds": options.rounds,
         "machine": where,
         "versions": what,
     }
+
+
+def _in_a_line(about: Mapping[str, Any]) -> str:
+    """Return when and where something was measured."""
+    where, what = about["machine"], about["versions"]
+    return (
+        f"{about['date'][:10]}, commit {what['commit']}, Python {what['python']}, {where['cpu']}, {where['cores']} cores, "
+        f"load {where['load'][0]} before{', quick' if about['quick'] else ''}"
+    )
+
+
+def _in_full(about: Mapping[str, Any]) -> str:
+    where = about["machine"]
+    software = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    return (
+        f"{about['date']}: {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, {where['kernel']}, "
+        f"temporary folder on {where['file_system']}; {software}"
+    )
 
 
 def _refuse_unknown(parser: argparse.ArgumentParser, names: Sequence[str], known: set[str]) -> None:
