@@ -25,7 +25,7 @@ class Result:
     """What the table of targets picks out."""
 
 
-# What the issue of speed is judged by: label, least that is aimed at, best that is hoped for, figure, how to write it.
+# What speed is judged by: label, least that is aimed at, best that is hoped for, figure, how to write it.
 TARGETS = (
     ("1000 empty Python tasks, independent: wall ÷ floor", "1.12", "1.06", "wide-1000", "{:.3f}"),
     ("1000 empty Python tasks, in layers: wall ÷ floor", "1.12", "1.06", "layered-1000", "{:.3f}"),
