@@ -35,7 +35,7 @@ class _Task:
 def decide(tasks: int) -> dict[str, float]:
     """Let a scheduler run a layered graph in thought; return the CPU time of its construction, and of its decisions."""
     from miniflow.actions import AttemptEnded, Begin, Start
-    from miniflow.events import Outcome
+    from miniflow.results import Outcome
     from miniflow.scheduler import Scheduler
 
     graph = [_Task(task.upstream) for task in layered(tasks)]
