@@ -13,6 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -42,10 +43,8 @@ from miniflow.events import (
     OutputChunk,
     RunFinished,
     RunStarted,
-    Stream,
     TaskCancelled,
     TaskFinished,
-    TaskOutput,
     TaskRetrying,
     TaskReused,
     TaskSkipped,
@@ -53,8 +52,8 @@ from miniflow.events import (
 )
 from miniflow.executors import Attempt, Executor
 from miniflow.interrupts import uninterrupted
-from miniflow.lines import LineSplitter
 from miniflow.masking import Masker, patterns
+from miniflow.observer import AttemptObserver, OutputSettings
 from miniflow.plan import Plan
 from miniflow.results import Outcome
 from miniflow.reuse import TakenOver
@@ -166,6 +165,7 @@ class _Run:
         self._sinks = list(setup.sinks)
         self._began_at = time.monotonic()
         self.secrets = patterns(os.fsencode(setup.environ.get(name, "")) for name in plan.secret_env)
+        self._output = OutputSettings(plan.flow, setup.run_id, self.secrets, self.emit, setup.wait_for_room)
         self._first_start: dict[int, float] = {}
         self._lost_output: set[str] = set()
         """Tasks whose output has not been recorded whole: they have not succeeded."""
@@ -364,7 +364,7 @@ class _Run:
             return  # the run went on without it
         self._launching.remove(task)
         planned = self._plan.tasks[task]
-        observer = _Observer(self, task, number)
+        observer = AttemptObserver(self._output, planned.id, number, partial(self._started, task, number))
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
         marks = (f"MINIFLOW_RUN_ID={self._setup.run_id}", f"MINIFLOW_TASK_ID={planned.id}")
         cwd = self._plan.cwd(planned)
@@ -395,19 +395,22 @@ class _Run:
         else:
             scripts.read(name)
 
-    def _started(self, task: int, attempt: int, pid: int, start_time: int | None) -> TaskStarted:
+    def _started(self, task: int, attempt: int, pid: int, start_time: int | None) -> None:
+        self._first_start.setdefault(task, time.monotonic())
         planned, scripts = self._plan.tasks[task], self._setup.scripts
         sha256 = scripts.sha256(planned.script) if scripts else None
-        return TaskStarted(
-            *self._now(),
-            planned.id,
-            attempt,
-            pid,
-            tuple(self._plan.argv(planned)),
-            start_time,
-            self.taken_over.reasons[task] if self.taken_over and attempt == 1 else None,
-            scripts is not None and sha256 != scripts.planned[planned.script],
-            sha256,
+        self.emit(
+            TaskStarted(
+                *self._now(),
+                planned.id,
+                attempt,
+                pid,
+                tuple(self._plan.argv(planned)),
+                start_time,
+                self.taken_over.reasons[task] if self.taken_over and attempt == 1 else None,
+                scripts is not None and sha256 != scripts.planned[planned.script],
+                sha256,
+            )
         )
 
     async def _wait_to_retry(self, task: int, delay_s: float) -> None:
@@ -440,46 +443,3 @@ class _Run:
         if not self._is_stopping or not isinstance(first_error, Exception):
             raise first_error
         self._error = self._error or first_error  # raised once the rest of the record is complete
-
-
-class _Observer:
-    """Turns what an executor tells of one attempt into events."""
-
-    def __init__(self, run: _Run, task: int, attempt: int) -> None:
-        self.outcome: Outcome | None = None
-        self._run = run
-        self._task = task
-        self._attempt = attempt
-        self._splitters: dict[Stream, LineSplitter] = {}
-        self._maskers: dict[Stream, Masker] = {}
-
-    def started(self, pid: int, start_time: int | None = None) -> None:
-        self._run._first_start.setdefault(self._task, time.monotonic())
-        self._run.emit(self._run._started(self._task, self._attempt, pid, start_time))
-
-    def output(self, stream: Stream, data: bytes) -> None:
-        splitter = self._splitters.get(stream)
-        if splitter is None:
-            splitter = self._splitters[stream] = LineSplitter()
-            if self._run.secrets:
-                self._maskers[stream] = Masker(self._run.secrets)
-        if self._maskers:
-            data = self._maskers[stream].feed(data)
-        for lines, partial in splitter.feed(data):
-            self._emit(stream, lines, partial)
-
-    async def wait_for_room(self) -> None:
-        if self._run._setup.wait_for_room is not None:
-            await self._run._setup.wait_for_room()
-
-    def ended(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        for stream, splitter in self._splitters.items():
-            held = self._maskers[stream].end() if self._maskers else b""
-            for lines, partial in (*splitter.feed(held), *splitter.end()):
-                self._emit(stream, lines, partial)
-
-    def _emit(self, stream: Stream, lines: tuple[str, ...], partial: bool) -> None:
-        run = self._run
-        template = TaskOutput(*run._now(), run._id(self._task), self._attempt, stream, "", partial)
-        run.emit(OutputChunk(template, lines))

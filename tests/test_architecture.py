@@ -31,7 +31,7 @@ LAYERS = """
     resume
     executors executors.start executors.strays executors.local
     sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
-    catalog interrupts runner feed
+    catalog interrupts observer runner feed
     prepare
     running
     api
@@ -82,6 +82,7 @@ ALLOWED = {
     "feed": {"events", "sinks"},
     "sinks.json_lines": {"events", "sinks"},
     "sinks.run_directory": {"documents", "events", "files", "rundir", "sinks", "sinks.json_lines"},
+    "observer": {"events", "lines", "masking", "results"},
     "runner": {
         "actions",
         "durations",
@@ -89,8 +90,8 @@ ALLOWED = {
         "events",
         "executors",
         "interrupts",
-        "lines",
         "masking",
+        "observer",
         "plan",
         "results",
         "reuse",

@@ -1,0 +1,78 @@
+"""What an executor tells of an attempt → events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from miniflow.events import OutputChunk, Stream, TaskOutput
+from miniflow.lines import LineSplitter
+from miniflow.masking import Masker, Pattern
+from miniflow.results import Outcome
+from miniflow.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSettings:
+    """What becomes of the output of all attempts of a run."""
+
+    flow: str
+    run_id: str
+    secrets: list[Pattern]
+    """Masked in all that is printed."""
+    emit: Callable[[OutputChunk], None]
+    wait_for_room: Callable[[], Awaitable[None]] | None
+    """Back-pressure."""
+
+
+class AttemptObserver:
+    """Observes one attempt, see `executors.Observer`.
+
+    Args:
+        settings: The run's.
+        task_id: Whose attempt it is.
+        attempt: Its number.
+        on_started: Called with the pid and the start time of the process.
+    """
+
+    def __init__(
+        self, settings: OutputSettings, task_id: str, attempt: int, on_started: Callable[[int, int | None], None]
+    ) -> None:
+        self.outcome: Outcome | None = None
+        """How the attempt has ended."""
+        self._settings = settings
+        self._task_id = task_id
+        self._attempt = attempt
+        self._on_started = on_started
+        self._splitters: dict[Stream, LineSplitter] = {}
+        self._maskers: dict[Stream, Masker] = {}
+
+    def started(self, pid: int, start_time: int | None = None) -> None:
+        self._on_started(pid, start_time)
+
+    def output(self, stream: Stream, data: bytes) -> None:
+        splitter = self._splitters.get(stream)
+        if splitter is None:
+            splitter = self._splitters[stream] = LineSplitter()
+            if self._settings.secrets:
+                self._maskers[stream] = Masker(self._settings.secrets)
+        if self._maskers:
+            data = self._maskers[stream].feed(data)
+        for lines, partial in splitter.feed(data):
+            self._emit(stream, lines, partial)
+
+    async def wait_for_room(self) -> None:
+        if self._settings.wait_for_room is not None:
+            await self._settings.wait_for_room()
+
+    def ended(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        for stream, splitter in self._splitters.items():
+            held = self._maskers[stream].end() if self._maskers else b""
+            for lines, partial in (*splitter.feed(held), *splitter.end()):
+                self._emit(stream, lines, partial)
+
+    def _emit(self, stream: Stream, lines: tuple[str, ...], partial: bool) -> None:
+        settings = self._settings
+        of_run = (time.time_ns(), settings.flow, settings.run_id)
+        settings.emit(OutputChunk(TaskOutput(*of_run, self._task_id, self._attempt, stream, "", partial), lines))
