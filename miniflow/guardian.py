@@ -28,7 +28,7 @@ LISTEN_EVERY_S = 0.01
 """How long to let messages gather: a flow of short tasks must not wake its guardian at each of them."""
 LOOK_EVERY_S = 0.05
 QUIET_S = 0.5
-"""How long nobody must be found before it is over: while it becomes another program a process has no environment."""
+"""How long nobody must be found before it is over: while it becomes another program nobody knows whose a process is."""
 GIVE_UP_S = 30.0
 """Some processes cannot be killed."""
 
@@ -104,7 +104,7 @@ def is_supported() -> bool:
 class Stat:
     """Some of /proc/PID/stat."""
 
-    __slots__ = ("group", "session", "start_time", "state")
+    __slots__ = ("_environ", "group", "session", "start_time", "state")
 
     def __init__(self, text: bytes) -> None:
         fields = text.rpartition(b")")[2].split()  # the command's name before it may hold anything
@@ -113,15 +113,25 @@ class Stat:
         self.session = int(fields[3])
         self.start_time = int(fields[19])
         """Clock ticks since boot: with the pid it names a process for as long as the system is up."""
+        self._environ = fields[47:49]
 
     @property
     def is_alive(self) -> bool:
         return self.state not in (b"Z", b"X", b"x")
 
+    @property
+    def has_empty_environ(self) -> bool:
+        """Whether it was started without any variable; not so while it has no memory yet to hold them."""
+        begin, end = self._environ
+        return begin == end != b"0"
+
 
 def read_stat(pid: int) -> Stat | None:
     """Return what the system knows of a process; None if there is none, or no /proc."""
-    text = _read(f"/proc/{pid}/stat")
+    try:
+        text = _read(f"/proc/{pid}/stat")
+    except PermissionError:
+        return None
     return Stat(text) if text else None
 
 
@@ -140,16 +150,35 @@ def is_alive(pid: int, started: int) -> bool:
     return stat is not None and stat.start_time == started and stat.is_alive
 
 
-def has_marks(pid: int, marks: tuple[bytes, ...]) -> bool:
+def has_marks(pid: int, marks: tuple[bytes, ...]) -> bool | None:
     """Return whether a process was started with all these entries (`NAME=value`) in its environment.
 
-    What it has changed in it since does not count. Whose environment may not be read has none.
+    What it has changed in it since does not count. Whose environment may not be read has none. None if that cannot be said at
+    this moment, see `read_environ`.
     """
-    environ = _read(f"/proc/{pid}/environ")
+    environ = read_environ(pid)
+    if environ is None:
+        return None
     if not all(mark in environ for mark in marks):
         return False
     entries = environ.split(b"\0")
     return all(mark in entries for mark in marks)
+
+
+def read_environ(pid: int) -> bytes | None:
+    """Return the environment that a process was started with; nothing if there is no such process, or it is none of ours.
+
+    None while it becomes another program: between the old environment and the new one there is none, for as long as it takes to
+    read the program from the disk. Kernel threads have none for ever.
+    """
+    try:
+        environ = _read(f"/proc/{pid}/environ")
+    except PermissionError:
+        return b""
+    if environ:
+        return environ
+    stat = read_stat(pid)
+    return b"" if stat is None or not stat.is_alive or stat.has_empty_environ else None
 
 
 def pids() -> Iterator[int]:
@@ -177,12 +206,20 @@ def is_group_alive(group: int) -> bool:
     return False
 
 
-def search(attempts: Collection[Guarded]) -> Iterator[tuple[Guarded, int, Stat] | None]:
+def search(
+    attempts: Collection[Guarded], among: Collection[int] | None = None, undecided: set[int] | None = None
+) -> Iterator[tuple[Guarded, int, Stat] | None]:
     """Look at every process there is, once; yield each that belongs to one of the attempts, and None for each other.
 
     A process belongs to an attempt if it has the attempt's marks, or if it is in a session that the attempt's leader has made
     or somebody with its marks has. Zombies are passed over. Takes about 20 µs a process.
+
+    Args:
+        attempts: Whose processes are looked for.
+        among: Pids; None: all.
+        undecided: Gets the pids of those who are to be looked at again, as whose they are cannot be said: see `read_environ`.
     """
+    again = set() if undecided is None else undecided
     by_session = {session: attempt for attempt in attempts for session in attempt.sessions}
     by_mark: dict[bytes, list[Guarded]] = {}
     for attempt in attempts:
@@ -190,8 +227,8 @@ def search(attempts: Collection[Guarded]) -> Iterator[tuple[Guarded, int, Stat] 
             by_mark.setdefault(attempt.marks[-1], []).append(attempt)
     marked = [set(attempt.marks) for attempt in attempts if attempt.marks]
     common = tuple(set.intersection(*marked)) if marked else ()
-    for pid in pids():
-        yield _in_session(pid, by_session) or (_with_marks(pid, by_mark, common) if marked else None)
+    for pid in pids() if among is None else among:
+        yield _in_session(pid, by_session) or (_with_marks(pid, by_mark, common, again) if marked else None)
 
 
 def _in_session(pid: int, by_session: dict[int, Guarded]) -> tuple[Guarded, int, Stat] | None:
@@ -211,8 +248,14 @@ def _in_session(pid: int, by_session: dict[int, Guarded]) -> tuple[Guarded, int,
     return attempt, pid, stat
 
 
-def _with_marks(pid: int, by_mark: dict[bytes, list[Guarded]], common: tuple[bytes, ...]) -> tuple[Guarded, int, Stat] | None:
-    environ = _read(f"/proc/{pid}/environ")
+def _with_marks(
+    pid: int, by_mark: dict[bytes, list[Guarded]], common: tuple[bytes, ...], undecided: set[int]
+) -> tuple[Guarded, int, Stat] | None:
+    environ = read_environ(pid)
+    if environ is None:
+        if not _is_of_the_kernel(pid):
+            undecided.add(pid)
+        return None
     for mark in common:
         if mark not in environ:
             return None
@@ -222,11 +265,21 @@ def _with_marks(pid: int, by_mark: dict[bytes, list[Guarded]], common: tuple[byt
             if entries.issuperset(attempt.marks):
                 stat = read_stat(pid)
                 # Looked at again, so that what was read is of one process: its pid may have become another's in between.
-                if stat is not None and stat.is_alive and has_marks(pid, attempt.marks):
+                has_still = has_marks(pid, attempt.marks)
+                if stat is not None and stat.is_alive and has_still:
                     if stat.session == pid:
                         attempt.sessions[pid] = stat.start_time
                     return attempt, pid, stat
+                if has_still is None:
+                    undecided.add(pid)
     return None
+
+
+def _is_of_the_kernel(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == 0
+    except (ProcessLookupError, PermissionError):
+        return False
 
 
 def send(pid: int, started: int, *numbers: int) -> bool:
@@ -251,16 +304,20 @@ def send(pid: int, started: int, *numbers: int) -> bool:
 
 
 def _read(path: str) -> bytes:
-    """Return a file of /proc; nothing if its process has gone, or is none of ours."""
+    """Return a file of /proc; nothing if its process has gone.
+
+    Raises:
+        PermissionError: It is none of ours.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except (FileNotFoundError, ProcessLookupError):
         return b""
     data = b""
     try:
         while part := os.read(descriptor, _READ_BYTES):
             data += part
-    except (ProcessLookupError, PermissionError):  # it has gone since
+    except ProcessLookupError:  # it has gone since
         return data
     finally:
         os.close(descriptor)

@@ -15,6 +15,8 @@ __all__ = ["end_leftovers", "start_time"]
 _POLL_S = 0.02
 KILL_WAIT_S = 10.0
 """How long to wait for a process that was killed; one in an uninterruptible system call may stay."""
+UNDECIDED_WAIT_S = 10.0
+"""How long to look again at one that is becoming another program, and may be ours: see `guardian.read_environ`."""
 
 
 def end_leftovers(run_id: str, leaders: Mapping[int, int | None], grace_s: float) -> list[int]:
@@ -35,12 +37,13 @@ def end_leftovers(run_id: str, leaders: Mapping[int, int | None], grace_s: float
     if not leaders or not guardian.is_supported():
         return []
     mark = b"MINIFLOW_RUN_ID=" + os.fsencode(run_id)
-    deadline = time.monotonic() + grace_s
+    began = time.monotonic()
+    deadline = began + grace_s
     seen: set[tuple[int, int]] = set()
     while True:
-        found = _leftovers(mark, leaders)
+        found, is_undecided = _leftovers(mark, leaders)
         late = time.monotonic() - deadline
-        if not found or late > KILL_WAIT_S:
+        if late > KILL_WAIT_S or not (found or (is_undecided and time.monotonic() - began < UNDECIDED_WAIT_S)):
             return sorted(pid for pid, _ in seen - set(found))
         for pid, started in found:
             if late >= 0:
@@ -51,8 +54,10 @@ def end_leftovers(run_id: str, leaders: Mapping[int, int | None], grace_s: float
         time.sleep(_POLL_S)
 
 
-def _leftovers(mark: bytes, leaders: Mapping[int, int | None]) -> list[tuple[int, int]]:
+def _leftovers(mark: bytes, leaders: Mapping[int, int | None]) -> tuple[list[tuple[int, int]], bool]:
+    """Return the leftovers, and whether there is somebody of whom it cannot be said at this moment."""
     found = []
+    is_undecided = False
     for pid in list(guardian.pids()):
         try:
             leader = os.getsid(pid)
@@ -64,6 +69,10 @@ def _leftovers(mark: bytes, leaders: Mapping[int, int | None]) -> list[tuple[int
         if stat is None or not stat.is_alive or stat.session != leader or earliest is None:
             continue
         is_it = stat.start_time == earliest if pid == leader else stat.start_time >= earliest
-        if is_it and guardian.has_marks(pid, (mark,)):
+        if not is_it:
+            continue
+        has_mark = guardian.has_marks(pid, (mark,))
+        if has_mark:
             found.append((pid, stat.start_time))
-    return found
+        is_undecided = is_undecided or has_mark is None
+    return found, is_undecided

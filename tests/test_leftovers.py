@@ -11,8 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from miniflow import guardian
+from miniflow.executors.strays import Search, Strays
 from miniflow.processes import end_leftovers, start_time
 
 SLEEPER = [sys.executable, "-ISc", "import sys, time; print(flush=True); time.sleep(600)"]
@@ -39,13 +42,18 @@ class Processes:
 
     def start(self, command: list[str], run_id: str = "the run", **options: object) -> tuple[subprocess.Popen[str], str]:
         """Start a process; return it and the first line that it prints."""
+        process = self.launch(command, run_id, **options)
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    def launch(self, command: list[str], run_id: str = "the run", **options: object) -> subprocess.Popen[str]:
+        """Start a process, and return at once."""
         env = {"PATH": os.environ["PATH"], "MINIFLOW_RUN_ID": run_id}
         process: subprocess.Popen[str] = subprocess.Popen(
             command, env=env, stdout=subprocess.PIPE, text=True, **{"start_new_session": True, **options}
         )
         self._stack.callback(self._end, process)
-        assert process.stdout is not None
-        return process, process.stdout.readline().strip()
+        return process
 
     @staticmethod
     def _end(process: subprocess.Popen[str]) -> None:
@@ -57,6 +65,34 @@ class Processes:
 def processes() -> Iterator[Processes]:
     with ExitStack() as stack:
         yield Processes(stack)
+
+
+def without_environ(monkeypatch: pytest.MonkeyPatch, looked_at: set[str] | None) -> None:
+    """Let the environment of a process be empty whenever it is looked at; if there is a set, for the first time alone."""
+    real = os.open
+
+    def opened(path: str, *args: Any, **kwargs: Any) -> int:
+        if str(path).endswith("/environ") and path != "/proc/self/environ" and (looked_at is None or path not in looked_at):
+            if looked_at is not None:
+                looked_at.add(path)
+            path = os.devnull
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", opened)
+
+
+@pytest.fixture
+def no_environ_once(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the files that were looked at, and found empty."""
+    looked_at: set[str] = set()
+    without_environ(monkeypatch, looked_at)
+    return looked_at
+
+
+@pytest.fixture
+def no_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miniflow.processes.UNDECIDED_WAIT_S", 0.2)
+    without_environ(monkeypatch, None)
 
 
 def is_there(pid: int) -> bool:
@@ -169,6 +205,68 @@ def test_one_that_began_before_the_leader_is_none_of_its_session(processes: Proc
 
     assert is_there(int(child))
     os.kill(int(child), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("times", [pytest.param(10, id="some"), pytest.param(300, id="many", marks=pytest.mark.stress)])
+def test_one_that_becomes_another_program_all_the_time_is_ended(tmp_path: Path, processes: Processes, times: int) -> None:
+    # In between it has no environment to be known by, and that is where it is whenever its start has just been reported.
+    again = tmp_path / "again"
+    again.write_text('#!/bin/sh\nexec "$0"\n')
+    again.chmod(0o755)
+
+    for _ in range(times):
+        process = processes.launch([str(again)])
+
+        assert end_leftovers("the run", {process.pid: start_time(process.pid)}, 60) == [process.pid]
+
+        assert process.wait() == -signal.SIGTERM
+
+
+@pytest.mark.usefixtures("no_environ_once")
+def test_one_without_an_environment_for_the_moment_is_looked_at_again(processes: Processes) -> None:
+    process, _ = processes.start(SLEEPER)
+
+    assert end_leftovers("the run", {process.pid: start_time(process.pid)}, 60) == [process.pid]
+
+
+@pytest.mark.usefixtures("no_environ")
+def test_one_whose_environment_does_not_come_is_not_waited_for_for_ever(processes: Processes) -> None:
+    process, _ = processes.start(SLEEPER)
+
+    assert end_leftovers("the run", {process.pid: start_time(process.pid)}, 60) == []
+
+    assert process.poll() is None
+
+
+def test_one_that_was_started_without_any_variable_is_not_touched(processes: Processes) -> None:
+    process, _ = processes.start(["/usr/bin/env", "-i", *SLEEPER])
+
+    assert guardian.read_environ(process.pid) == b""
+    assert end_leftovers("the run", {process.pid: start_time(process.pid)}, 60) == []
+
+    assert process.poll() is None
+
+
+def test_a_stray_without_an_environment_for_the_moment_is_looked_at_again(
+    processes: Processes, no_environ_once: set[str], anyio_backend: str
+) -> None:
+    process, _ = processes.start(SLEEPER)
+    guarded = guardian.Guarded((b"MINIFLOW_RUN_ID=the run",))
+
+    async def look() -> list[int]:
+        search = Search()
+        search.add(guarded)
+        return [pid for pid, _ in await search.look(guarded)]
+
+    assert anyio.run(look, backend=anyio_backend) == [process.pid]
+    assert f"/proc/{process.pid}/environ" in no_environ_once
+
+    no_environ_once.clear()
+    strays = Strays(Search(), guarded)
+    strays.begin()
+    strays.close(60)
+
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_nothing_left_is_nothing_to_do() -> None:

@@ -559,9 +559,9 @@ def test_tasks_that_stop_together_are_looked_for_together(space: Space, backend:
     looks = []
     real = guardian.search
 
-    def search(attempts: Collection[guardian.Guarded]) -> Iterator[Any]:
+    def search(attempts: Collection[guardian.Guarded], among: Any = None, undecided: Any = None) -> Iterator[Any]:
         looks.append(len(attempts))
-        return real(attempts)
+        return real(attempts, among, undecided)
 
     monkeypatch.setattr(guardian, "search", search)
 

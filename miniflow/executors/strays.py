@@ -19,6 +19,8 @@ from miniflow.guardian import Guarded, Stat
 
 LOOK_AT_ONCE = 32
 """Processes to look at before others have their turn: about a millisecond's worth."""
+AGAIN_S = 0.002
+"""Before a look at those who are becoming another program: see `guardian.read_environ`."""
 
 
 class Search:
@@ -51,14 +53,24 @@ class Search:
                 if self._done < wanted:
                     self._begun += 1
                     number = self._begun
-                    found: dict[Guarded, list[tuple[int, Stat]]] = {}
-                    for count, item in enumerate(guardian.search(self._wanted.copy()), 1):
-                        if item is not None:
-                            found.setdefault(item[0], []).append(item[1:])
-                        if count % LOOK_AT_ONCE == 0:
-                            await anyio.lowlevel.checkpoint()
-                    self._found, self._done = found, number
+                    self._found, self._done = await self._look(), number
         return self._found.get(attempt, [])
+
+    async def _look(self) -> dict[Guarded, list[tuple[int, Stat]]]:
+        found: dict[Guarded, list[tuple[int, Stat]]] = {}
+        among: set[int] | None = None
+        deadline = time.monotonic() + guardian.QUIET_S
+        while True:
+            undecided: set[int] = set()
+            for count, item in enumerate(guardian.search(self._wanted.copy(), among, undecided), 1):
+                if item is not None:
+                    found.setdefault(item[0], []).append(item[1:])
+                if count % LOOK_AT_ONCE == 0:
+                    await anyio.lowlevel.checkpoint()
+            if not undecided or time.monotonic() >= deadline:
+                return found
+            among = undecided
+            await anyio.sleep(AGAIN_S)
 
 
 class Strays:
@@ -109,8 +121,10 @@ class Strays:
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
-                self._known = self._of(item[1:] for item in guardian.search([self._attempt]) if item is not None)
-                if not self._known:
+                undecided: set[int] = set()
+                found = guardian.search([self._attempt], undecided=undecided)
+                self._known = self._of(item[1:] for item in found if item is not None)
+                if not self._known and not undecided:
                     return
                 self._send(signal.SIGKILL)
 
