@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from miniflow.errors import OutputError
@@ -44,13 +44,25 @@ def _close_in_fork() -> None:
     _not_for_forks.clear()
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that says what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+class writing:  # noqa: N801  used as a function is
+    """Turn an error of the operating system into one that says what could not be written.
+
+    Raises:
+        OutputError: On leaving, instead of an OSError.
+    """
+
+    # No generator: this is entered several times a task.
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise OutputError(f"cannot write {os.fspath(self._path)}: {error.strerror}") from error
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:

@@ -60,6 +60,8 @@ class TaskResult:
     """Seconds."""
     reused_from: str | None = None
     """The run in which it ran, if it was taken over from there."""
+    error: str | None = None
+    """What the system said when it could not be started or its status was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from miniflow.errors import MiniFlowError
 from miniflow.events import SCHEMA
 from miniflow.files import writing
 from miniflow.results import RunResult, TaskResult
+from miniflow.values import replace
 
 
 class RunDir:
@@ -150,7 +151,7 @@ class Record:
         self._run: dict[str, Any] = {}
         self._started_at: str | None = None
         self._finished_at: str | None = None
-        self._tasks: dict[str, dict[str, Any]] = {}
+        self._tasks: dict[str, TaskResult] = {}
         self._resumed_from: str | None = None
         self.open_attempts: dict[str, tuple[int, int | None]] = {}
         """Tasks with an attempt whose end is not recorded: the pid and the start time of its process."""
@@ -160,7 +161,7 @@ class Record:
     @property
     def tasks(self) -> Mapping[str, Mapping[str, Any]]:
         """What is known of each task that something has happened to, as in `run.json`."""
-        return self._tasks
+        return _AsJson(self._tasks)
 
     @property
     def has_ended(self) -> bool:
@@ -169,38 +170,51 @@ class Record:
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event; what says nothing sensible, as on a damaged disk, is ignored."""
-        name, state, task_id = event.get("event"), event.get("state"), event.get("task_id")
-        if name == "run.started":
+        name, task_id = event.get("event"), event.get("task_id")
+        if isinstance(task_id, str):
+            self._apply_to_task(task_id, name, event)
+        elif name == "run.started":
             self._started_at = event.get("timestamp")
             self._resumed_from = event.get("resumed_from")
-        elif name == "run.finished" and state in _ENDS:
+        elif name == "run.finished" and event.get("state") in _ENDS:
             self._finished_at = event.get("timestamp")
             of_run = ("state", "exit_status", "duration_s", "counts", "reused", "error")
             self._run = {key: event[key] for key in of_run if key in event}
-        if not isinstance(task_id, str):
-            return
+
+    def _apply_to_task(self, task_id: str, name: object, event: Mapping[str, Any]) -> None:
+        get = event.get
         if name == "task.started":
-            self._tasks[task_id] = {"state": "running", "attempts": event.get("attempt", 1)}
-            if isinstance(pid := event.get("pid"), int):
-                start_time = event.get("start_time")
+            self._tasks[task_id] = TaskResult(task_id, "running", attempts=get("attempt", 1))
+            if isinstance(pid := get("pid"), int):
+                start_time = get("start_time")
                 self.open_attempts[task_id] = pid, start_time if isinstance(start_time, int) else None
-            self.changed_scripts.pop(task_id, None)
+            if self.changed_scripts:
+                self.changed_scripts.pop(task_id, None)
             if "script_sha256" in event:
                 self.changed_scripts[task_id] = event["script_sha256"]
             return
-        if name == "task.retrying":
-            kept = {key: event[key] for key in ("exit_status", "reason", "signal") if key in event}
-            self._tasks[task_id] = {"state": "retrying", "attempts": event.get("attempt", 1), **kept}
-        elif name == "task.finished" and state in _ENDS:
-            keys = ("state", "exit_status", "reason", "signal", "error", "attempts", "duration_s")
-            self._tasks[task_id] = {key: event[key] for key in keys if key in event}
-        elif name in ("task.skipped", "task.cancelled"):
-            self._tasks[task_id] = {"state": name.removeprefix("task."), "reason": event.get("reason"), "attempts": 0}
+        if name == "task.finished" and get("state") in _ENDS:
+            self._tasks[task_id] = TaskResult(
+                task_id,
+                event["state"],
+                get("exit_status"),
+                get("reason"),
+                get("signal"),
+                get("attempts", 0),
+                get("duration_s"),
+                None,
+                get("error"),
+            )
+        elif name == "task.retrying":
+            self._tasks[task_id] = TaskResult(
+                task_id, "retrying", get("exit_status"), get("reason"), get("signal"), get("attempt", 1)
+            )
+        elif name == "task.skipped":
+            self._tasks[task_id] = TaskResult(task_id, "skipped", reason=get("reason"))
+        elif name == "task.cancelled":
+            self._tasks[task_id] = TaskResult(task_id, "cancelled", reason=get("reason"))
         elif name == "task.reused":
-            reused_from = event.get("reused_from")
-            self._tasks[task_id] = {
-                "state": "succeeded", "exit_status": 0, "reason": "reused", "attempts": 0, "reused_from": reused_from
-            }  # fmt: skip
+            self._tasks[task_id] = TaskResult(task_id, "succeeded", 0, "reused", reused_from=get("reused_from"))
         else:
             return
         self.open_attempts.pop(task_id, None)
@@ -224,7 +238,11 @@ class Record:
 
     def result(self, flow: str, run_dir: RunDir, *, has_writer: bool = True) -> RunResult:
         """Return the same as values; without a writer, what has not ended was interrupted."""
-        broken_off = () if has_writer or self._run else ("running", "retrying")
+        tasks = self._tasks.copy()
+        if not (has_writer or self._run):
+            for task_id, task in self._tasks.items():
+                if task.state in ("running", "retrying"):
+                    tasks[task_id] = replace(task, state="interrupted")
         return RunResult(
             flow=flow,
             run_id=run_dir.run_id,
@@ -232,22 +250,37 @@ class Record:
             state=self._run.get("state", "running" if has_writer else "interrupted"),
             exit_status=self._run.get("exit_status"),
             duration=self._run.get("duration_s"),
-            tasks={
-                task_id: TaskResult(
-                    id=task_id,
-                    state="interrupted" if task["state"] in broken_off else task["state"],
-                    exit_status=task.get("exit_status"),
-                    reason=task.get("reason"),
-                    signal=task.get("signal"),
-                    attempts=task.get("attempts", 0),
-                    duration=task.get("duration_s"),
-                    reused_from=task.get("reused_from"),
-                )
-                for task_id, task in self._tasks.items()
-            },
+            tasks=tasks,
             error=self._run.get("error"),
             resumed_from=self._resumed_from,
         )
+
+
+class _AsJson(Mapping[str, Mapping[str, Any]]):
+    """Results of tasks as they stand in `run.json`, each made when it is asked for: of many, all would take much memory."""
+
+    def __init__(self, tasks: Mapping[str, TaskResult]) -> None:
+        self._tasks = tasks
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __getitem__(self, task_id: str) -> Mapping[str, Any]:
+        task = self._tasks[task_id]
+        found = {
+            "state": task.state,
+            "exit_status": task.exit_status,
+            "reason": task.reason,
+            "signal": task.signal,
+            "error": task.error,
+            "attempts": task.attempts,
+            "duration_s": task.duration,
+            "reused_from": task.reused_from,
+        }
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def read_run(path: str | os.PathLike[str]) -> RunResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -177,6 +178,36 @@ def test_a_status_is_the_decimal_number_and_a_newline(project: Space) -> None:
 
     statuses = {path.name: path.read_bytes() for path in (result.run_dir / "status").iterdir()}
     assert statuses == {"ok": b"0\n", "bad": b"3\n", "clean": b"137\n"}
+
+
+@pytest.mark.parametrize("what", ["removed", "as many as there can be", "none in this file system", "there is one already"])
+def test_statuses_are_right_where_one_cannot_be_a_link_to_another(
+    space: Space, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    body = {"removed": "for path in status.iterdir(): path.unlink()", "there is one already": "mine.write_text('7')"}
+    space.script(
+        "a.py",
+        "import os, pathlib, sys\n"
+        "status = pathlib.Path(os.environ['MINIFLOW_RUN_DIR'], 'status')\n"
+        "mine = status / os.environ['MINIFLOW_TASK_ID']\n"
+        f"{body.get(what, '')}\n"
+        "sys.exit(int(sys.argv[1]))",
+    )
+    if what in ("as many as there can be", "none in this file system"):
+        number = errno.EMLINK if what == "as many as there can be" else errno.EPERM
+
+        def refuse(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "link", refuse)
+    statuses = [0, 0, 3, 0, 3]
+    tasks = [{"id": f"t{n}", "script": "a.py", "args": [status]} for n, status in enumerate(statuses)]
+
+    result = run(space, {"name": "x", "tasks": tasks}, keep_going=True)
+
+    found = {path.name: path.read_text() for path in (result.run_dir / "status").iterdir()}
+    expected = {f"t{n}": f"{status}\n" for n, status in enumerate(statuses)}
+    assert found == ({"t4": "3\n"} if what == "removed" else expected)
 
 
 def test_a_status_is_written_after_its_event_and_before_what_comes_next(project: Space) -> None:

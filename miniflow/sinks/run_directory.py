@@ -38,8 +38,8 @@ class RunDirectorySink:
         self._logs: dict[str, _Lines] = {}
         self._unwritten: dict[str, bytes] = {}
         """What a task's log begins with once there is something worth a file: a silent task that succeeds has none."""
-        with writing(run_dir.journal):
-            self._journal = _Journal(run_dir.journal)
+        self._statuses = _Statuses(run_dir)
+        self._journal = _Journal(run_dir.journal)
 
     @property
     def record(self) -> Record:
@@ -69,17 +69,15 @@ class RunDirectorySink:
             self._unwritten[item.task_id] = self._unwritten.get(item.task_id, b"") + rendered
 
     def _note(self, item: Event, rendered: bytes) -> None:
-        with writing(self._run_dir.journal):
-            self._journal.append(rendered)
+        self._journal.append(rendered)
         self._record.apply(item.to_dict())
         if isinstance(item, TaskFinished):
             self._close_log(item.task_id, check=True)
-            write_atomically(self._run_dir.status(item.task_id), b"%d\n" % item.exit_status)
+            self._statuses.write(item.task_id, item.exit_status)
         elif isinstance(item, TaskReused):
-            write_atomically(self._run_dir.status(item.task_id), b"0\n")
+            self._statuses.write(item.task_id, 0)
         elif isinstance(item, RunFinished):
-            with writing(self._run_dir.journal):
-                self._journal.check()
+            self._journal.check()
             head = self._record.summary(item.flow, item.run_id)
             write_atomically(self._run_dir.summary, document_parts(head, self._record.tasks))
 
@@ -89,58 +87,59 @@ class RunDirectorySink:
             for task_id in list(self._logs):
                 self._close_log(task_id)
         finally:
-            with writing(self._run_dir.journal):
-                self._journal.close()
+            self._journal.close()
 
     def _write_log(self, task_id: str, rendered: bytes) -> None:
-        path = self._run_dir.log(task_id)
-        with writing(path):
-            if task_id not in self._logs:
-                self._logs[task_id] = _Lines(path)
-                rendered = self._unwritten.pop(task_id, b"") + rendered
-            self._logs[task_id].append(rendered)
+        log = self._logs.get(task_id)
+        if log is None:
+            log = self._logs[task_id] = _Lines(self._run_dir.log(task_id))
+            rendered = self._unwritten.pop(task_id, b"") + rendered
+        log.append(rendered)
 
     def _close_log(self, task_id: str, *, check: bool = False) -> None:
         self._unwritten.pop(task_id, None)
         log = self._logs.pop(task_id, None)
         if log is not None:
-            with writing(self._run_dir.log(task_id)):
-                try:
-                    if check:
-                        log.check()
-                finally:
-                    log.close()  # where a network's file system says that it is full
+            try:
+                if check:
+                    log.check()
+            finally:
+                log.close()
 
 
 class _Lines:
     """A file that lines are appended to. A line that was written in part alone does not spoil the next one.
 
     Raises:
-        OSError: From each method: it cannot be written.
+        OutputError: From each method: it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         self._is_torn = False
+        with writing(path):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
     def check(self) -> None:
         """See that what was written can still be read: a task may have removed the file, which no write tells."""
-        ours, found = os.fstat(self._descriptor), os.stat(self._path)
-        if not os.path.samestat(ours, found):
-            raise OSError(errno.ESTALE, "another file has taken its place")
+        with writing(self._path):
+            ours, found = os.fstat(self._descriptor), os.stat(self._path)
+            if not os.path.samestat(ours, found):
+                raise OSError(errno.ESTALE, "another file has taken its place")
 
     def append(self, lines: bytes) -> None:
         if self._is_torn:
             lines = b"\n" + lines
         self._is_torn = True
-        write_all(self._descriptor, lines)
+        with writing(self._path):
+            write_all(self._descriptor, lines)
         self._is_torn = False
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            with writing(self._path):  # here a network's file system says that it is full
+                os.close(descriptor)
 
 
 class _Journal(_Lines):
@@ -150,7 +149,8 @@ class _Journal(_Lines):
         super().__init__(path)
         keep_from_forks(self._descriptor)
         try:
-            lock_journal(self._descriptor)
+            with writing(path):
+                lock_journal(self._descriptor)
         except BaseException:
             self.close()
             raise
@@ -160,4 +160,32 @@ class _Journal(_Lines):
         if descriptor >= 0:
             with contextlib.suppress(OSError):  # closing does the same, but for a child that is forked in this very moment
                 unlock(descriptor)
-            close_kept(descriptor)
+            with writing(self._path):
+                close_kept(descriptor)
+
+
+class _Statuses:
+    """Writes exit statuses, each a file, whole from the moment that it is there.
+
+    One with the content of an earlier one is a link to that: to make a file takes a disk's file system up to half a
+    millisecond, longer than all that we do for a task besides.
+    """
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self._written: dict[int, Path] = {}
+        """By exit status, a file that has it."""
+
+    def write(self, task_id: str, exit_status: int) -> None:
+        """Write the status of a task.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        path = self._run_dir.status(task_id)
+        try:
+            os.link(self._written[exit_status], path)
+        except (KeyError, OSError):
+            # The first one; or the earlier one has as many links as it can have, or was removed; or there are no links here.
+            write_atomically(path, b"%d\n" % exit_status)
+            self._written[exit_status] = path
