@@ -112,6 +112,7 @@ class Contender(Protocol):
 def environment(**more: str) -> dict[str, str]:
     """Return our environment for every contender and its tasks, without what would configure MiniFlow."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MINIFLOW_")}
+    inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip installs is compiled; a clone is by its first run
     return {**inherited, "PYTHONUNBUFFERED": "1", **more}
 
 
