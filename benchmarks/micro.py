@@ -40,7 +40,7 @@ def decide(tasks: int) -> dict[str, float]:
 
     graph = [_Task(task.upstream) for task in layered(tasks)]
     began = time.process_time()
-    scheduler = Scheduler(graph, limit=2, order=())  # type: ignore[arg-type]
+    scheduler = Scheduler(graph, limit=2, order=range(tasks))  # type: ignore[arg-type]
     constructed = time.process_time()
     succeeded = Outcome(0, "exit")
     actions = deque(scheduler.handle(Begin()))

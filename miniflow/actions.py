@@ -1,11 +1,15 @@
-"""What the scheduler is told, and what it says: stimuli in, actions out. Tasks are indices into the plan."""
+"""What the scheduler is told, and what it says: stimuli in, actions out. Tasks are indices into the plan.
+
+A decision makes three of these values. msgspec's are made in C, in an eighth of the time that a frozen dataclass takes.
+"""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from msgspec import Struct
+
 from miniflow.results import Outcome, Reason
-from miniflow.values import dataclass
 
 EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 """How a task that ran ends, and how a run does."""
@@ -13,35 +17,30 @@ EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 # --- stimuli
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(Struct, frozen=True):
     """The run begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(Struct, frozen=True):
     """The attempt that was running has ended."""
 
     task: int
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class NotStarted:
+class NotStarted(Struct, frozen=True):
     """The attempt that was to start never did, as the run is being stopped."""
 
     task: int
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDue:
+class RetryDue(Struct, frozen=True):
     """The delay before the next attempt is over."""
 
     task: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """Nothing may start any more."""
 
     reason: Literal["stopped", "timeout"] = "stopped"
@@ -54,16 +53,14 @@ Stimulus: TypeAlias = Begin | AttemptEnded | NotStarted | RetryDue | Stop
 # --- actions
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """Start an attempt; an `AttemptEnded` is expected, or a `NotStarted`."""
 
     task: int
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """The attempt failed; a `RetryDue` is expected after the delay."""
 
     task: int
@@ -72,8 +69,7 @@ class Wait:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The task ran and has come to its end."""
 
     task: int
@@ -82,31 +78,27 @@ class Finish:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Reuse:
+class Reuse(Struct, frozen=True):
     """The task counts as succeeded without running: what it did before still holds."""
 
     task: int
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(Struct, frozen=True):
     """The task's rule is false."""
 
     task: int
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """The task has not run and will not."""
 
     task: int
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """Every task has ended. Always the last action."""
 
     state: EndState

@@ -96,7 +96,7 @@ def new_scheduler(plan: Plan, parallel: int, taken_over: TakenOver | None) -> Sc
     return Scheduler(
         plan.tasks,
         limit=parallel,
-        order=plan.order() if parallel == 1 else (),
+        order=plan.order() if parallel == 1 else range(len(plan.tasks)),
         keep_going=plan.keep_going,
         reusable=taken_over.reused if taken_over else (),
     )

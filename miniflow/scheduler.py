@@ -7,14 +7,17 @@
 
 A task whose success is taken over from an earlier run succeeds where it would become ready.
 
+Of the tasks that are ready, the one that stands first in the order that the scheduler was given starts first: what that order
+is good for, sameness with the script or an early end, is for others to know.
+
 `handle` is the only method that changes the state of a run, and `_set` the only writer of a task's state.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Sequence
-from typing import Literal, Protocol, TypeAlias, assert_never
+from collections.abc import Callable, Collection, Sequence
+from heapq import heappop, heappush
+from typing import Any, Literal, Protocol, TypeAlias
 
 from miniflow.actions import (
     Action,
@@ -35,7 +38,7 @@ from miniflow.actions import (
 )
 from miniflow.errors import InternalError
 from miniflow.graph import downstream_of
-from miniflow.model import TriggerRule
+from miniflow.model import TRIGGER_RULES, TriggerRule
 from miniflow.results import OUT_OF_TIME, Outcome, Reason
 
 State: TypeAlias = Literal["pending", "ready", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"]
@@ -43,12 +46,17 @@ State: TypeAlias = Literal["pending", "ready", "running", "waiting", "succeeded"
 
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "skipped", "cancelled"})
 
-_TRANSITIONS: dict[State, frozenset[State]] = {
-    "pending": frozenset({"ready", "succeeded", "skipped", "cancelled"}),
-    "ready": frozenset({"running", "cancelled"}),
-    "running": frozenset({"waiting", "succeeded", "failed", "cancelled"}),
-    "waiting": frozenset({"running", "ready", "cancelled"}),
+_TRANSITIONS: dict[State, tuple[State, ...]] = {
+    "pending": ("ready", "succeeded", "skipped", "cancelled"),
+    "ready": ("running", "cancelled"),
+    "running": ("waiting", "succeeded", "failed", "cancelled"),
+    "waiting": ("running", "ready", "cancelled"),
 }
+
+# States are kept as numbers, a byte each, and what may follow one as a set of bits.
+_STATES: tuple[State, ...] = ("pending", "ready", "running", "waiting", "succeeded", "failed", "skipped", "cancelled")
+_PENDING, _READY, _RUNNING, _WAITING, _SUCCEEDED, _FAILED, _SKIPPED, _CANCELLED = range(len(_STATES))
+_MAY_FOLLOW = [sum(1 << _STATES.index(after) for after in _TRANSITIONS.get(state, ())) for state in _STATES]
 
 
 class Schedulable(Protocol):
@@ -64,8 +72,26 @@ class Schedulable(Protocol):
     def retry_on(self) -> Sequence[int]: ...
 
 
-# What the upstream of a task has come to, as a set of bits.
-_FAILED, _CANCELLED, _SKIPPED = 1, 2, 4
+# What the upstream of a task has come to, as a set of bits; none of them says that all of it has succeeded.
+_ANY_FAILED, _ANY_CANCELLED, _ANY_SKIPPED = 1, 2, 4
+
+_RAN: dict[int, tuple[EndState, int]] = {
+    _SUCCEEDED: ("succeeded", 0),
+    _FAILED: ("failed", _ANY_FAILED),
+    _CANCELLED: ("cancelled", _ANY_CANCELLED),
+}
+"""How a task that ran has ended: in a word, and what that is to those downstream."""
+
+
+def _reason_to_skip(rule: TriggerRule, ends: int) -> Reason | None:
+    if rule == "one_failed":
+        return None if ends & _ANY_FAILED else "no_failure"
+    if not ends or rule == "all_done":
+        return None
+    return "upstream_failed" if ends & (_ANY_FAILED | _ANY_CANCELLED) else "upstream_skipped"
+
+
+_REASONS_TO_SKIP = {rule: [_reason_to_skip(rule, ends) for ends in range(8)] for rule in TRIGGER_RULES}
 
 
 class Scheduler:
@@ -74,7 +100,7 @@ class Scheduler:
     Args:
         tasks: In the file's order; `upstream` holds indices, and no cycles.
         limit: How many attempts may be in flight, at least 1.
-        order: The script's order of the tasks. With a limit of 1 it decides what comes next; otherwise the file's order does.
+        order: All tasks, the first to start first.
         keep_going: Whether tasks start after another has failed.
         reusable: Tasks that count as succeeded without running, if their rule is true.
     """
@@ -92,20 +118,16 @@ class Scheduler:
         self._limit = limit
         self._keep_going = keep_going
         self._reusable = frozenset(reusable)
-        self._states: list[State] = ["pending"] * len(tasks)
+        self._states = bytearray(len(tasks))  # all pending
         self._attempts = [0] * len(tasks)
         self._open_upstream = [len(task.upstream) for task in tasks]
-        self._upstream_ends = [0] * len(tasks)
+        self._upstream_ends = bytearray(len(tasks))
         self._downstream = downstream_of([task.upstream for task in tasks])
-        # Lower goes first. In the script a task stands where its upstream lets it stand, whatever happens to others; so at
-        # a limit of 1 that place counts, and elsewhere the place in the file.
-        self._rank: Sequence[int] = range(len(tasks))
-        if limit == 1:
-            rank = [0] * len(tasks)
-            for place, task in enumerate(order):
-                rank[task] = place
-            self._rank = rank
-        self._ready: list[tuple[int, int]] = []  # heap of (rank, task); may hold tasks that are cancelled by now
+        self._order = order
+        self._place_of = [0] * len(tasks)
+        for place, task in enumerate(order):
+            self._place_of[task] = place
+        self._ready: list[int] = []  # heap of places; may hold those of tasks that are cancelled by now
         self._slots_taken = 0
         self._waiting: set[int] = set()
         self._last_outcome: dict[int, Outcome] = {}  # of tasks between two attempts
@@ -115,10 +137,17 @@ class Scheduler:
         self._has_stopped_any = False
         self._begun = False
         self._ended = False
+        self._handlers: dict[type[Stimulus], Callable[[Any, list[Action]], None]] = {
+            Begin: self._begin,
+            AttemptEnded: self._attempt_ended,
+            NotStarted: self._not_started,
+            RetryDue: self._retry_due,
+            Stop: self._stop,
+        }
 
     def state(self, task: int) -> State:
         """Return the state of a task."""
-        return self._states[task]
+        return _STATES[self._states[task]]
 
     def handle(self, stimulus: Stimulus) -> list[Action]:
         """Apply one stimulus; return what is to be done, in order.
@@ -127,20 +156,9 @@ class Scheduler:
             InternalError: The stimulus makes no sense in the state that the run is in.
         """
         actions: list[Action] = []
-        match stimulus:
-            case Begin():
-                self._begin(actions)
-            case AttemptEnded(task, outcome):
-                self._attempt_ended(task, outcome, actions)
-            case NotStarted(task):
-                self._not_started(task, actions)
-            case RetryDue(task):
-                self._retry_due(task, actions)
-            case Stop(reason):
-                self._stop(reason, actions)
-            case _:
-                assert_never(stimulus)
-        self._fill_slots(actions)
+        self._handlers[type(stimulus)](stimulus, actions)
+        if self._ready:
+            self._fill_slots(actions)
         if self._not_ended == 0 and not self._ended:
             self._ended = True
             actions.append(End(self._verdict()))
@@ -152,7 +170,7 @@ class Scheduler:
         Raises:
             InternalError: It does not.
         """
-        states = self._states
+        states = [_STATES[state] for state in self._states]
         running = states.count("running")
         held = len(self._waiting) if self._limit == 1 else 0
         if not (running + held == self._slots_taken <= self._limit):
@@ -174,28 +192,30 @@ class Scheduler:
 
     # --- stimuli ----------------------------------------------------------------------------------------------
 
-    def _begin(self, actions: list[Action]) -> None:
+    def _begin(self, _: Begin, actions: list[Action]) -> None:
         if self._begun:
             raise InternalError("the run has begun already")
         self._begun = True
         self._judge([task for task, count in enumerate(self._open_upstream) if count == 0], actions)
 
-    def _attempt_ended(self, task: int, outcome: Outcome, actions: list[Action]) -> None:
-        self._expect(task, "running", "its attempt ended")
-        attempt = self._attempts[task]
-        if outcome.stopped or (self._stop_reason and outcome.exit_status and self._may_retry(task, outcome)):
+    def _attempt_ended(self, stimulus: AttemptEnded, actions: list[Action]) -> None:
+        task, outcome = stimulus.task, stimulus.outcome
+        if self._states[task] != _RUNNING:
+            raise self._unexpected(task, "its attempt ended")
+        if outcome.exit_status == 0 and not outcome.stopped:
+            self._slots_taken -= 1
+            self._finish(task, _SUCCEEDED, outcome, actions)
+        elif outcome.stopped or (self._stop_reason and self._may_retry(task, outcome)):
             self._slots_taken -= 1
             self._has_stopped_any = True
-            self._finish(task, "cancelled", self._as_stopped(outcome), actions)
-        elif outcome.exit_status == 0:
-            self._slots_taken -= 1
-            self._finish(task, "succeeded", outcome, actions)
+            self._finish(task, _CANCELLED, self._as_stopped(outcome), actions)
         elif self._may_retry(task, outcome):
             if self._limit > 1:  # with one slot a retry waits in it, as in the script
                 self._slots_taken -= 1
-            self._set(task, "waiting")
+            self._set(task, _WAITING)
             self._waiting.add(task)
             self._last_outcome[task] = outcome
+            attempt = self._attempts[task]
             actions.append(Wait(task, attempt, self._tasks[task].retry_delays_s[attempt - 1], outcome))
         else:
             self._slots_taken -= 1
@@ -203,44 +223,46 @@ class Scheduler:
             if self._failures == 1 and not self._keep_going:
                 self._cancel_ready(actions, task, outcome)
             else:
-                self._finish(task, "failed", outcome, actions)
+                self._finish(task, _FAILED, outcome, actions)
 
-    def _not_started(self, task: int, actions: list[Action]) -> None:
-        self._expect(task, "running", "its attempt was not started")
+    def _not_started(self, stimulus: NotStarted, actions: list[Action]) -> None:
+        task = stimulus.task
+        if self._states[task] != _RUNNING:
+            raise self._unexpected(task, "its attempt was not started")
         self._slots_taken -= 1
         self._attempts[task] -= 1
         self._cancel(task, self._stop_reason or "stopped", actions)
 
-    def _retry_due(self, task: int, actions: list[Action]) -> None:
-        if self._stop_reason and self._states[task] == "cancelled":
+    def _retry_due(self, stimulus: RetryDue, actions: list[Action]) -> None:
+        task = stimulus.task
+        if self._stop_reason and self._states[task] == _CANCELLED:
             return  # the run was stopped meanwhile
-        self._expect(task, "waiting", "its retry is due")
+        if self._states[task] != _WAITING:
+            raise self._unexpected(task, "its retry is due")
         self._waiting.remove(task)
         if self._limit == 1:
-            self._set(task, "running")
+            self._set(task, _RUNNING)
             self._attempts[task] += 1
             actions.append(Start(task, self._attempts[task]))
         else:
-            self._set(task, "ready")
-            heapq.heappush(self._ready, (self._rank[task], task))
+            self._set(task, _READY)
+            heappush(self._ready, self._place_of[task])
 
-    def _stop(self, reason: Literal["stopped", "timeout"], actions: list[Action]) -> None:
+    def _stop(self, stimulus: Stop, actions: list[Action]) -> None:
         if self._stop_reason:
             return
-        self._stop_reason = reason
+        self._stop_reason = stimulus.reason
         if self._limit == 1:
             self._slots_taken -= len(self._waiting)
         self._waiting.clear()
         for task, state in enumerate(self._states):
-            if state in ("pending", "ready", "waiting"):
-                self._cancel(task, reason, actions)
+            if state in (_PENDING, _READY, _WAITING):
+                self._cancel(task, stimulus.reason, actions)
 
     # --- what they are made of --------------------------------------------------------------------------------
 
-    def _expect(self, task: int, state: State, what: str) -> None:
-        if self._states[task] != state:
-            attempts = self._attempts[task]
-            raise InternalError(f"task {task}: {what}, but it is {self._states[task]} after {attempts} attempts")
+    def _unexpected(self, task: int, what: str) -> InternalError:
+        return InternalError(f"task {task}: {what}, but it is {self.state(task)} after {self._attempts[task]} attempts")
 
     def _may_retry(self, task: int, outcome: Outcome) -> bool:
         policy = self._tasks[task]
@@ -250,10 +272,12 @@ class Scheduler:
             and (not policy.retry_on or outcome.exit_status in policy.retry_on)
         )
 
-    def _finish(self, task: int, state: EndState, outcome: Outcome, actions: list[Action]) -> None:
-        actions.append(Finish(task, self._attempts[task], state, outcome))
-        ends = {"succeeded": 0, "failed": _FAILED, "cancelled": _CANCELLED}[state]
-        self._judge(self._end_task(task, state, ends), actions)
+    def _finish(self, task: int, state: int, outcome: Outcome, actions: list[Action]) -> None:
+        word, ends = _RAN[state]
+        actions.append(Finish(task, self._attempts[task], word, outcome))
+        judged = self._end_task(task, state, ends)
+        if judged:
+            self._judge(judged, actions)
 
     def _cancel(self, task: int, reason: Reason, actions: list[Action]) -> None:
         """End a task that is not running; if it has been running before, by what its last attempt came to."""
@@ -264,7 +288,7 @@ class Scheduler:
             actions.append(Finish(task, self._attempts[task], "cancelled", outcome))
         else:
             actions.append(Cancel(task, reason))
-        self._judge(self._end_task(task, "cancelled", _CANCELLED), actions)
+        self._judge(self._end_task(task, _CANCELLED, _ANY_CANCELLED), actions)
 
     def _as_stopped(self, outcome: Outcome) -> Outcome:
         """Return how a task that was stopped ended: in its own way, unless it was out of the run's time."""
@@ -276,15 +300,16 @@ class Scheduler:
         """The first failure under fail-fast: what could have started no longer may."""
         kept = []
         cancelled = []
-        for rank, task in sorted(self._ready):
-            if self._states[task] != "ready":
+        for place in sorted(self._ready):
+            task = self._order[place]
+            if self._states[task] != _READY:
                 continue
             if self._may_start(task):
-                kept.append((rank, task))
+                kept.append(place)
             else:
                 cancelled.append(task)
         self._ready = kept  # sorted, hence a heap
-        self._finish(failed, "failed", outcome, actions)
+        self._finish(failed, _FAILED, outcome, actions)
         for task in cancelled:
             self._cancel(task, "fail_fast", actions)
 
@@ -301,46 +326,31 @@ class Scheduler:
         """Judge the rules of tasks whose upstream has ended, and of those for which that becomes true by it."""
         if self._stop_reason:
             return  # all that have not started are cancelled already
-        worklist = tasks
-        while worklist:
-            found: list[int] = []
-            for task in worklist:
-                reason = self._reason_to_skip(task)
-                if reason is not None:
-                    actions.append(Skip(task, reason))
-                    found += self._end_task(task, "skipped", _FAILED if reason == "upstream_failed" else _SKIPPED)
-                elif task in self._reusable:
-                    actions.append(Reuse(task))
-                    found += self._end_task(task, "succeeded", 0)
-                elif self._may_start(task):
-                    self._set(task, "ready")
-                    heapq.heappush(self._ready, (self._rank[task], task))
-                else:
-                    actions.append(Cancel(task, "fail_fast"))
-                    found += self._end_task(task, "cancelled", _CANCELLED)
-            worklist = found
-
-    def _reason_to_skip(self, task: int) -> Reason | None:
-        ends = self._upstream_ends[task]
-        match self._tasks[task].trigger_rule:
-            case "all_success":
-                if ends & (_FAILED | _CANCELLED):
-                    return "upstream_failed"
-                return "upstream_skipped" if ends & _SKIPPED else None
-            case "one_failed":
-                return None if ends & _FAILED else "no_failure"
-            case "all_done":
-                return None
+        for task in tasks:  # which grows meanwhile
+            reason = _REASONS_TO_SKIP[self._tasks[task].trigger_rule][self._upstream_ends[task]]
+            if reason is not None:
+                actions.append(Skip(task, reason))
+                ends = _ANY_FAILED if reason == "upstream_failed" else _ANY_SKIPPED
+                tasks += self._end_task(task, _SKIPPED, ends)
+            elif task in self._reusable:
+                actions.append(Reuse(task))
+                tasks += self._end_task(task, _SUCCEEDED, 0)
+            elif self._failures == 0 or self._may_start(task):
+                self._set(task, _READY)
+                heappush(self._ready, self._place_of[task])
+            else:
+                actions.append(Cancel(task, "fail_fast"))
+                tasks += self._end_task(task, _CANCELLED, _ANY_CANCELLED)
 
     def _fill_slots(self, actions: list[Action]) -> None:
         while self._ready and self._slots_taken < self._limit:
-            _, task = heapq.heappop(self._ready)
-            if self._states[task] != "ready":
+            task = self._order[heappop(self._ready)]
+            if self._states[task] != _READY:
                 continue
-            self._set(task, "running")
+            self._set(task, _RUNNING)
             self._slots_taken += 1
-            self._attempts[task] += 1
-            actions.append(Start(task, self._attempts[task]))
+            self._attempts[task] = attempt = self._attempts[task] + 1
+            actions.append(Start(task, attempt))
 
     def _verdict(self) -> EndState:
         # A run that was told to stop, but had nothing left to stop, has ended as its tasks did.
@@ -348,20 +358,24 @@ class Scheduler:
             return "cancelled"
         return "failed" if self._failures else "succeeded"
 
-    def _end_task(self, task: int, state: State, ends: int) -> list[int]:
+    def _end_task(self, task: int, state: int, ends: int) -> list[int]:
         """Set a task's last state; return the tasks whose upstream has all ended by it."""
         self._set(task, state)
         self._not_ended -= 1
+        downstream = self._downstream[task]
+        if ends:
+            for other in downstream:
+                self._upstream_ends[other] |= ends
+        states, open_upstream = self._states, self._open_upstream
         judged = []
-        for other in self._downstream[task]:
-            self._upstream_ends[other] |= ends
-            self._open_upstream[other] -= 1
-            if self._open_upstream[other] == 0 and self._states[other] == "pending":
+        for other in downstream:
+            open_upstream[other] = left = open_upstream[other] - 1
+            if not left and states[other] == _PENDING:
                 judged.append(other)
         return judged
 
-    def _set(self, task: int, state: State) -> None:
+    def _set(self, task: int, state: int) -> None:
         before = self._states[task]
-        if state not in _TRANSITIONS.get(before, ()):
-            raise InternalError(f"task {task} cannot become {state}: it is {before}")
+        if not _MAY_FOLLOW[before] >> state & 1:
+            raise InternalError(f"task {task} cannot become {_STATES[state]}: it is {_STATES[before]}")
         self._states[task] = state

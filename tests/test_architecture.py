@@ -117,7 +117,7 @@ THIRD_PARTY = {
         "feed",
         "stdout",
     },
-    "msgspec": {"documents", "sinks.json_lines"},
+    "msgspec": {"actions", "documents", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 

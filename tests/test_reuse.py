@@ -54,7 +54,7 @@ class Run:
         self.plan = plan_of(tasks)
         self.taken_over = taken_over
         reusable = taken_over.reused if taken_over else {}
-        scheduler = Scheduler(tasks, limit=3, order=(), keep_going=keep_going, reusable=reusable)
+        scheduler = Scheduler(tasks, limit=3, order=range(len(tasks)), keep_going=keep_going, reusable=reusable)
         running: list[int] = []
         todo = list(scheduler.handle(Begin()))
         stimuli = 0

@@ -54,7 +54,7 @@ class T:
 
 
 def new_scheduler(tasks: Sequence[T], limit: int = 1, *, keep_going: bool = False) -> Scheduler:
-    order = topological_order([task.upstream for task in tasks])
+    order = topological_order([task.upstream for task in tasks]) if limit == 1 else range(len(tasks))
     return Scheduler(tasks, limit=limit, order=order, keep_going=keep_going)
 
 
