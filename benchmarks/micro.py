@@ -75,17 +75,18 @@ def capture(lines: int) -> dict[str, float]:
     from miniflow.executors.local import READ_BYTES
     from miniflow.lines import LineSplitter
     from miniflow.rundir import create_run_dir
+    from miniflow.sinks.json_lines import JsonRenderer
     from miniflow.sinks.run_directory import RunDirectorySink
 
     printed = (b"x" * (LINE_BYTES - 1) + b"\n") * lines
     with tempfile.TemporaryDirectory() as folder:
-        sink = RunDirectorySink(create_run_dir(Path(folder), "benchmark"))
+        sink = RunDirectorySink(create_run_dir(Path(folder), "benchmark"), JsonRenderer())
         splitter = LineSplitter()
         began, cpu_began = time.perf_counter(), time.process_time()
         for start in range(0, len(printed), READ_BYTES):
-            for texts, partial in splitter.feed(printed[start : start + READ_BYTES]):
+            for text, partial in splitter.feed(printed[start : start + READ_BYTES]):
                 template = TaskOutput(time.time_ns(), "benchmark", "x", "t", 1, "stdout", "", partial)
-                sink.emit(OutputChunk(template, texts))
+                sink.emit(OutputChunk(template, text))
         sink.close()
         ended, cpu_ended = time.perf_counter(), time.process_time()
     return {"capture_s": ended - began, "cpu_s": cpu_ended - cpu_began}

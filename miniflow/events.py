@@ -361,7 +361,13 @@ class OutputChunk:
 
     template: TaskOutput
     """All that the lines have in common, with an empty line."""
-    lines: tuple[str, ...]
+    text: str
+    """The lines, with a newline between each and the next."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Each of the lines."""
+        return self.text.split("\n")
 
     def events(self) -> list[TaskOutput]:
         """Return one event a line."""

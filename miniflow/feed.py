@@ -6,56 +6,83 @@ reads is slowed down by its full pipe.
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import anyio
 
 from miniflow.events import OutputChunk
 from miniflow.sinks import Item
 
+Held = TypeVar("Held")
+
 MAX_WAITING_CHARACTERS = 1024 * 1024
-"""Of all that waits to be read; a line counts for its text and a hundred more."""
+"""Of all that waits to be read."""
 
 
-class Feed:
-    """A queue of events with an end."""
+class Feed(Generic[Held]):
+    """A queue with an end.
 
-    def __init__(self) -> None:
-        self._items: deque[Item] = deque()
+    Args:
+        hold: Returns what is kept of an item until it is read, and how many characters it counts for; None: it is left out.
+    """
+
+    def __init__(self, hold: Callable[[Item], tuple[Held, int] | None]) -> None:
+        self._hold = hold
+        self._held: list[Held] = []
         self._characters = 0
         self._is_closed = False
-        self._has_items = anyio.Event()
-        self._has_room = anyio.Event()
+        # Made by whoever waits: most of the time nobody does.
+        self._has_items: anyio.Event | None = None
+        self._has_room: anyio.Event | None = None
 
     def emit(self, item: Item) -> None:
         """See `Sink.emit`. Never waits; call `wait_for_room` before producing more."""
         if self._is_closed:
             return
-        self._items.append(item)
-        self._characters += sum(map(len, item.lines)) + 100 * len(item.lines) if isinstance(item, OutputChunk) else 1000
-        self._has_items.set()
+        kept = self._hold(item)
+        if kept is None:
+            return
+        held, characters = kept
+        self._held.append(held)
+        self._characters += characters
+        self._tell_reader()
 
     async def wait_for_room(self) -> None:
         """Wait until the reader has caught up."""
         while self._characters > MAX_WAITING_CHARACTERS and not self._is_closed:
-            if self._has_room.is_set():
+            if self._has_room is None:
                 self._has_room = anyio.Event()
             await self._has_room.wait()
 
-    async def take(self) -> list[Item]:
+    async def take(self) -> list[Held]:
         """Wait for items; return all there are, or none once the feed is closed and empty."""
-        while not self._items and not self._is_closed:
-            if self._has_items.is_set():
+        while not self._held and not self._is_closed:
+            if self._has_items is None:
                 self._has_items = anyio.Event()
             await self._has_items.wait()
-        items = list(self._items)
-        self._items.clear()
+        held, self._held = self._held, []
         self._characters = 0
-        self._has_room.set()
-        return items
+        self._tell_of_room()
+        return held
 
     def close(self) -> None:
         """Take in nothing more; what is there can still be taken."""
         self._is_closed = True
-        self._has_items.set()
-        self._has_room.set()
+        self._tell_reader()
+        self._tell_of_room()
+
+    def _tell_reader(self) -> None:
+        if self._has_items is not None:
+            self._has_items.set()
+            self._has_items = None
+
+    def _tell_of_room(self) -> None:
+        if self._has_room is not None:
+            self._has_room.set()
+            self._has_room = None
+
+
+def whole_item(item: Item) -> tuple[Item, int]:
+    """Have a feed hold items as they are: a line counts for its text and a hundred more."""
+    return item, len(item.text) + 100 * (item.text.count("\n") + 1) if isinstance(item, OutputChunk) else 1000

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import Unpack
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias, Unpack
 
 import anyio
 import anyio.abc
 
 from miniflow.errors import OutputError
-from miniflow.events import Level
+from miniflow.events import LEVELS, Event, Level
+from miniflow.feed import Feed
 from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.results import RunResult
 from miniflow.runner import unwrapped
-from miniflow.running import Run, RunOptions, open_run
+from miniflow.running import OpenRun, RunOptions, open_shown
 from miniflow.signals import StopSignals, die_by
+from miniflow.sinks import Item
 from miniflow.sinks.console import ConsoleRenderer, harmless
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Output
@@ -23,6 +26,9 @@ from miniflow.stdout import Output
 NEEDED_DESCRIPTORS = 16
 WRITE_BYTES = 256 * 1024
 """What is written to standard output at once: many small events, and not all that waits if it is much."""
+
+_Shown: TypeAlias = tuple[Output, bytes | bytearray]
+"""Where something goes, and what."""
 
 
 def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unpack[RunOptions]) -> int:
@@ -64,12 +70,14 @@ def _check_descriptors() -> None:
 class _Foreground:
     def __init__(self, use_json: bool, level: Level, grace_s: float) -> None:
         self._use_json = use_json
-        self._json = JsonRenderer(level)
+        self._minimum = LEVELS[level]
+        self._json = JsonRenderer()
         self._console = ConsoleRenderer(level)
+        self._feed = Feed(self._hold_json if use_json else self._hold_lines)
         self._stdout = Output(1)
         self._stderr = Output(2)
         self._patience_s = grace_s
-        self._run: Run | None = None
+        self._run: OpenRun | None = None
         self.signals = StopSignals()
         self.result: RunResult | None = None
         self.stopped_by: int | None = None
@@ -78,7 +86,7 @@ class _Foreground:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._stop_on_signal)
-                async with open_run(flow, **options) as run:
+                async with open_shown(flow, self._feed, self._json, **options) as run:
                     gc.freeze()  # the plan stays to the end
                     gc.enable()
                     self._run = run
@@ -98,23 +106,24 @@ class _Foreground:
             why = self._stdout.error.strerror
             raise OutputError(f"cannot write standard output: {why}; the run has {self.result.state}: {self.result.run_dir}")
 
-    async def _show(self, run: Run) -> None:
-        while items := await run.take():
-            if self._use_json:
-                rendered = bytearray()
-                for item in items:
-                    rendered += self._json.render(item)
-                    if len(rendered) >= WRITE_BYTES:
-                        await self._stdout.write(rendered)
-                        rendered = bytearray()
-                await self._stdout.write(rendered)
-                continue
-            for item in items:
-                printed, progress = self._console.render(item)
-                if printed:
-                    await self._stdout.write(printed.encode())
-                if progress:
-                    await self._stderr.write(progress.encode())
+    def _hold_json(self, item: Item) -> tuple[_Shown, int] | None:
+        event = item if isinstance(item, Event) else item.template
+        if LEVELS[event.level] < self._minimum:
+            return None
+        rendered = self._json.render(item)
+        return (self._stdout, rendered), len(rendered)
+
+    def _hold_lines(self, item: Item) -> tuple[_Shown, int] | None:
+        printed, progress = self._console.render(item)
+        if not (printed or progress):
+            return None
+        shown = (self._stdout, printed.encode()) if printed else (self._stderr, progress.encode())
+        return shown, len(shown[1])
+
+    async def _show(self, run: OpenRun) -> None:
+        while shown := await self._feed.take():
+            for output, data in _joined(shown):
+                await output.write(data)
         if not self._use_json:
             await self._stderr.write(f"recorded in {harmless(str(run.run_dir))}\n".encode())
 
@@ -137,7 +146,7 @@ class _Foreground:
         else:
             die_by(number)  # nothing has been started yet
 
-    async def _hurry_after_timeout(self, run: Run) -> None:
+    async def _hurry_after_timeout(self, run: OpenRun) -> None:
         await run.wait_timeout()
         self._lose_patience(self._patience_s)
 
@@ -145,3 +154,16 @@ class _Foreground:
         """Wait no longer for a reader that is stuck than for a task that is."""
         self._stdout.lose_patience(seconds)
         self._stderr.lose_patience(seconds)
+
+
+def _joined(shown: Sequence[_Shown]) -> Iterator[_Shown]:
+    """Yield what goes to one place together, in parts of about WRITE_BYTES."""
+    waiting: list[bytes | bytearray] = []
+    size = 0
+    for n, (output, data) in enumerate(shown):
+        waiting.append(data)
+        size += len(data)
+        if size >= WRITE_BYTES or n + 1 == len(shown) or shown[n + 1][0] is not output:
+            yield output, b"".join(waiting) if len(waiting) > 1 else data
+            waiting.clear()
+            size = 0

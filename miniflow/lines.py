@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 MAX_LINE_BYTES = 64 * 1024
-MAX_GROUP_LINES = 1024
+MAX_GROUP_LINES = 4096
 """Of lines that are given out together: as events they take far more room than they do here, if they are short."""
 
 
 class LineSplitter:
     """Cuts the output of one stream into lines, in memory bounded by MAX_LINE_BYTES and what is fed at once.
 
-    Bytes that are not UTF-8 become backslash escapes (`\\xff`). A longer line comes in parts of at most MAX_LINE_BYTES.
+    Lines are given out as one text, with a newline between each and the next: what is done to all of them alike takes no object
+    a line. Bytes that are not UTF-8 become backslash escapes (`\\xff`). A longer line comes in parts of at most MAX_LINE_BYTES.
     """
 
     def __init__(self) -> None:
         self._rest = bytearray()  # of the line that has no end yet
         self._in_long_line = False
 
-    def feed(self, data: bytes) -> list[tuple[tuple[str, ...], bool]]:
+    def feed(self, data: bytes) -> list[tuple[str, bool]]:
         """Return the lines that are complete now, in order, as groups: the lines, and whether they are parts of a long one."""
         end = data.rfind(b"\n") + 1
-        groups: list[tuple[tuple[str, ...], bool]] = []
+        groups: list[tuple[str, bool]] = []
         if end:
-            whole = bytes(self._rest) + data[:end] if self._rest else data[:end]
+            whole = data[: end - 1]
+            if self._rest:
+                whole = b"".join((self._rest, whole))
             groups = self._split(whole)
             self._rest = bytearray(data[end:])
         else:
@@ -31,43 +34,58 @@ class LineSplitter:
             parts, rest = _cut(bytes(self._rest))
             self._rest = bytearray(rest)
             self._in_long_line = True
-            groups.append((parts, True))
+            groups.append(("\n".join(parts), True))
         return groups
 
-    def end(self) -> list[tuple[tuple[str, ...], bool]]:
+    def end(self) -> list[tuple[str, bool]]:
         """Return what is left when the stream has ended: a last line without its end."""
         rest, self._rest = bytes(self._rest), bytearray()
         long, self._in_long_line = self._in_long_line, False
-        return [((_decode(rest),), long)] if rest else []
+        return [(_decode(rest), long)] if rest else []
 
-    def _split(self, whole: bytes) -> list[tuple[tuple[str, ...], bool]]:
-        groups: list[tuple[tuple[str, ...], bool]] = []
+    def _split(self, whole: bytes) -> list[tuple[str, bool]]:
+        """Return the groups of lines that are there whole; the last without its newline."""
+        groups: list[tuple[str, bool]] = []
         if self._in_long_line:
             # The end of a line whose beginning was given out.
-            end = whole.index(b"\n")
-            groups.append((_parts(whole[:end]), True))
-            whole = whole[end + 1 :]
             self._in_long_line = False
-        if len(whole) > MAX_LINE_BYTES and max(map(len, whole.split(b"\n"))) > MAX_LINE_BYTES:
-            for line in whole[:-1].split(b"\n"):
+            last, newline, whole = whole.partition(b"\n")
+            groups.append((_parts(last), True))
+            if not newline:
+                return groups
+        if _has_long_line(whole):
+            for line in whole.split(b"\n"):
                 long = len(line) > MAX_LINE_BYTES
-                groups.append((_parts(line) if long else (_decode(line),), long))
-        elif whole:
-            lines = _decode(whole[:-1]).split("\n")
-            groups += [(tuple(lines[n : n + MAX_GROUP_LINES]), False) for n in range(0, len(lines), MAX_GROUP_LINES)]
+                groups.append((_parts(line) if long else _decode(line), long))
+        elif whole.count(b"\n") < MAX_GROUP_LINES:
+            groups.append((_decode(whole), False))
+        else:
+            lines = _decode(whole).split("\n")
+            groups += [("\n".join(lines[n : n + MAX_GROUP_LINES]), False) for n in range(0, len(lines), MAX_GROUP_LINES)]
         return groups
+
+
+def _has_long_line(whole: bytes) -> bool:
+    """Return whether a line is longer than MAX_LINE_BYTES, without looking at each."""
+    start = 0
+    while len(whole) - start > MAX_LINE_BYTES:
+        # From the beginning of one line to that of the last that can be reached.
+        start = whole.rfind(b"\n", start, start + MAX_LINE_BYTES + 1) + 1
+        if start == 0:
+            return True
+    return False
 
 
 def _decode(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def _parts(line: bytes) -> tuple[str, ...]:
+def _parts(line: bytes) -> str:
     parts, rest = _cut(line)
-    return (*parts, _decode(rest))
+    return "\n".join((*parts, _decode(rest)))
 
 
-def _cut(line: bytes) -> tuple[tuple[str, ...], bytes]:
+def _cut(line: bytes) -> tuple[list[str], bytes]:
     """Return parts of at most MAX_LINE_BYTES, and a rest that is not longer; no character is cut in two."""
     parts = []
     start = 0
@@ -80,4 +98,4 @@ def _cut(line: bytes) -> tuple[tuple[str, ...], bytes]:
             end = back
         parts.append(_decode(line[start:end]))
         start = end
-    return tuple(parts), line[start:]
+    return parts, line[start:]

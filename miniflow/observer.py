@@ -58,8 +58,8 @@ class AttemptObserver:
                 self._maskers[stream] = Masker(self._settings.secrets)
         if self._maskers:
             data = self._maskers[stream].feed(data)
-        for lines, partial in splitter.feed(data):
-            self._emit(stream, lines, partial)
+        for text, partial in splitter.feed(data):
+            self._emit(stream, text, partial)
 
     async def wait_for_room(self) -> None:
         if self._settings.wait_for_room is not None:
@@ -69,10 +69,10 @@ class AttemptObserver:
         self.outcome = outcome
         for stream, splitter in self._splitters.items():
             held = self._maskers[stream].end() if self._maskers else b""
-            for lines, partial in (*splitter.feed(held), *splitter.end()):
-                self._emit(stream, lines, partial)
+            for text, partial in (*splitter.feed(held), *splitter.end()):
+                self._emit(stream, text, partial)
 
-    def _emit(self, stream: Stream, lines: tuple[str, ...], partial: bool) -> None:
+    def _emit(self, stream: Stream, text: str, partial: bool) -> None:
         settings = self._settings
         of_run = (time.time_ns(), settings.flow, settings.run_id)
-        settings.emit(OutputChunk(TaskOutput(*of_run, self._task_id, self._attempt, stream, "", partial), lines))
+        settings.emit(OutputChunk(TaskOutput(*of_run, self._task_id, self._attempt, stream, "", partial), text))

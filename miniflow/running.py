@@ -7,8 +7,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import anyio
 import anyio.abc
@@ -19,7 +20,7 @@ from miniflow.errors import OutputError, ParamsError, UsageError
 from miniflow.events import Event
 from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
-from miniflow.feed import Feed
+from miniflow.feed import Feed, whole_item
 from miniflow.files import write_atomically
 from miniflow.interrupts import uninterrupted
 from miniflow.lifeline import Lifeline
@@ -48,6 +49,7 @@ from miniflow.scheduler import Scheduler
 from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
 from miniflow.sinks.callback import CallbackSink
+from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.sinks.run_directory import RunDirectorySink
 from miniflow.values import dataclass
 
@@ -134,7 +136,7 @@ async def _run_to_its_end(flow: FlowLike, sinks: Sequence[Sink], **options: Unpa
         nonlocal prepared, failure
         try:
             with scope:
-                prepared = await _prepare(flow, sinks, **options)
+                prepared = await _prepare(flow, sinks, JsonRenderer(), **options)
                 await prepared.go()
         except (KeyboardInterrupt, SystemExit) as error:
             failure = error  # out of this task it would end an asyncio loop at once
@@ -163,14 +165,36 @@ def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> contextlib.Abstra
     A reader that is slow slows the tasks' output down. Leaving the block before the run is over cancels it: every process is
     ended and every status recorded before the block is left. Options and errors are those of `run_flow`.
     """
-    return contextlib.asynccontextmanager(uninterrupted(_opened))(flow, **options)
+    feed = Feed(whole_item)
+    opened = contextlib.asynccontextmanager(uninterrupted(_opened))
+    return opened(partial(Run, feed), flow, feed, JsonRenderer(), **options)
 
 
-async def _opened(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterator[Run]:
-    feed = Feed()
+def open_shown(
+    flow: FlowLike, feed: Feed[Any], renderer: JsonRenderer, **options: Unpack[RunOptions]
+) -> contextlib.AbstractAsyncContextManager[OpenRun]:
+    """Run a flow while the block runs, as `open_run` does, for whoever reads the feed.
+
+    Args:
+        flow: As of `run_flow`.
+        feed: Of the caller's making.
+        renderer: What the record is rendered by. Whoever renders events for the feed by it as well does that at no cost.
+        options: As of `run_flow`.
+    """
+    opened = contextlib.asynccontextmanager(uninterrupted(_opened))
+    return opened(OpenRun, flow, feed, renderer, **options)
+
+
+async def _opened(
+    new_run: Callable[[_Prepared, anyio.CancelScope], AnyRun],
+    flow: FlowLike,
+    feed: Feed[Any],
+    renderer: JsonRenderer,
+    **options: Unpack[RunOptions],
+) -> AsyncIterator[AnyRun]:
     scope = _own_scope()
     is_ready = anyio.Event()
-    run: Run | None = None
+    run: AnyRun | None = None
     body_error: Exception | None = None
     failure: BaseException | None = None
 
@@ -178,10 +202,10 @@ async def _opened(flow: FlowLike, **options: Unpack[RunOptions]) -> AsyncIterato
         nonlocal run, failure
         try:
             with scope:
-                prepared = await _prepare(flow, [feed], **options)
-                run = Run(prepared, feed, scope)
+                prepared = await _prepare(flow, [feed], renderer, **options)
+                run = new_run(prepared, scope)
                 is_ready.set()
-                await run._go()
+                await run._go(feed.wait_for_room)
         except (KeyboardInterrupt, SystemExit) as error:
             failure = error  # out of this task it would end an asyncio loop at once
             group.cancel_scope.cancel()
@@ -217,16 +241,14 @@ def _own_scope() -> anyio.CancelScope:
     return anyio.CancelScope(shield=True)
 
 
-class Run:
-    """A run that is going on: an asynchronous iterator of its events, and its result once it is over."""
+class OpenRun:
+    """A run that is going on: what can be done to it, and its result once it is over."""
 
-    def __init__(self, prepared: _Prepared, feed: Feed, scope: anyio.CancelScope) -> None:
+    def __init__(self, prepared: _Prepared, scope: anyio.CancelScope) -> None:
         self._prepared = prepared
-        self._feed = feed
         self._scope = scope
         self._exit_status_if_cancelled = 130
         self._timeout = anyio.Event()
-        self._events: deque[Event] = deque()
 
     def cancel(self, exit_status: int = 130) -> None:
         """Stop the run: nothing new starts, every process is ended. Its events go on to the last.
@@ -270,6 +292,18 @@ class Run:
         """How the run ended or, while it goes on, what is known of it."""
         return self._prepared.result
 
+    async def _go(self, wait_for_room: Callable[[], Awaitable[None]]) -> None:
+        await self._prepared.go(wait_for_room, lambda: self._exit_status_if_cancelled, self._timeout.set)
+
+
+class Run(OpenRun):
+    """A run that is going on: an asynchronous iterator of its events, and its result once it is over."""
+
+    def __init__(self, feed: Feed[Item], prepared: _Prepared, scope: anyio.CancelScope) -> None:
+        super().__init__(prepared, scope)
+        self._feed = feed
+        self._events: deque[Event] = deque()
+
     def __aiter__(self) -> Run:
         return self
 
@@ -290,8 +324,8 @@ class Run:
         """Wait for what comes next; return all there is, lines of output in chunks, or nothing when the run is over."""
         return await self._feed.take()
 
-    async def _go(self) -> None:
-        await self._prepared.go(self._feed.wait_for_room, lambda: self._exit_status_if_cancelled, self._timeout.set)
+
+AnyRun = TypeVar("AnyRun", bound=OpenRun)
 
 
 @dataclass(slots=True)
@@ -346,6 +380,7 @@ class _Prepared:
 async def _prepare(
     flow: FlowLike,
     sinks: Sequence[Sink],
+    renderer: JsonRenderer,
     *,
     parallel: int = 1,
     resume: bool | str = False,
@@ -379,7 +414,7 @@ async def _prepare(
                 resumed.end_leftovers(plan.grace_s)
             scheduler = new_scheduler(plan, parallel, taken_over)
             run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
-            recorder = RunDirectorySink(run_dir)  # locked before anybody can come upon it by `latest`
+            recorder = RunDirectorySink(run_dir, renderer)  # locked before anybody can come upon it by `latest`
             on_error.callback(recorder.close)
             write_atomically(run_dir.plan, plan_document(plan, scripts.planned, taken_over))
             write_atomically(run_dir.script, script_parts(plan), mode=0o700)

@@ -17,7 +17,7 @@ def split(*chunks: bytes) -> list[Line]:
     splitter = LineSplitter()
     groups = [group for chunk in chunks for group in splitter.feed(chunk)]
     groups += splitter.end()
-    return [(line, partial) for texts, partial in groups for line in texts]
+    return [(line, partial) for text, partial in groups for line in text.split("\n")]
 
 
 @pytest.fixture
@@ -98,9 +98,9 @@ def test_no_character_is_cut_in_two(text: str) -> None:
 def test_a_line_is_given_out_as_soon_as_its_end_is_there() -> None:
     splitter = LineSplitter()
 
-    assert splitter.feed(b"one\ntw") == [(("one",), False)]
+    assert splitter.feed(b"one\ntw") == [("one", False)]
     assert splitter.feed(b"o") == []
-    assert splitter.feed(b"\n") == [(("two",), False)]
+    assert splitter.feed(b"\n") == [("two", False)]
     assert splitter.end() == []
 
 
@@ -145,8 +145,8 @@ def test_no_more_is_kept_back_than_one_part() -> None:
     splitter = LineSplitter()
     given_out = 0
     for _ in range(64):
-        given_out += sum(len(text) for texts, _ in splitter.feed(b"x" * 10_000) for text in texts)
+        given_out += sum(len(text) for text, _ in splitter.feed(b"x" * 10_000))
 
         assert len(splitter._rest) <= MAX_LINE_BYTES
 
-    assert given_out + sum(len(text) for texts, _ in splitter.end() for text in texts) == 640_000
+    assert given_out + sum(len(text) for text, _ in splitter.end()) == 640_000

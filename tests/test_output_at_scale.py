@@ -251,7 +251,7 @@ def test_a_line_that_comes_byte_by_byte_is_not_copied_with_each(space: Space) ->
     for _ in range(MAX_LINE_BYTES):
         assert splitter.feed(b"x") == []  # would take a minute for a thousand such lines
 
-    assert splitter.feed(b"\n") == [(("x" * MAX_LINE_BYTES,), False)]
+    assert splitter.feed(b"\n") == [("x" * MAX_LINE_BYTES, False)]
 
 
 STANDS_STILL = """

@@ -34,7 +34,14 @@ class ConsoleRenderer:
         if LEVELS[event.level] < self._minimum:
             return "", ""
         if isinstance(event, TaskOutput):
-            lines = item.lines if isinstance(item, OutputChunk) else (event.line,)
-            return "".join([f"{event.task_id} │ {harmless(line)}\n" for line in lines]), ""
+            name = f"{event.task_id} │ "
+            return _with_name(name, item.text) if isinstance(item, OutputChunk) else f"{name}{harmless(event.line)}\n", ""
         mark = {"warning": "warning: ", "error": "error: "}.get(event.level, "")
         return "", f"{mark}{harmless(event.message)}\n"
+
+
+def _with_name(name: str, text: str) -> str:
+    """Return the lines of a text, each after a name."""
+    if text.replace("\n", "").isprintable():
+        return name + text.replace("\n", f"\n{name}") + "\n"
+    return "".join([f"{name}{harmless(line)}\n" for line in text.split("\n")])

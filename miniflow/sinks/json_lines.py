@@ -1,8 +1,8 @@
 """Events → JSON, one object a line: the one place where the format of a line is written.
 
 A structlog logger of our own renders them: built here and configured explicitly, so that an application's own structlog stays
-as it is. Lines of output come as a chunk, through the same processors once, as the encoding of each line apart would cost ten
-times as much as reading it.
+as it is. Lines of output come as a chunk: what they have in common is rendered once, and all of their text is encoded at once,
+as the encoding of each line apart would cost ten times as much as reading it.
 """
 
 from __future__ import annotations
@@ -12,59 +12,63 @@ from typing import Any
 import msgspec
 import structlog
 
-from miniflow.events import LEVELS, Event, Level
+from miniflow.events import Event
 from miniflow.sinks import Item
 
-# Keys that come first, in this order; then the event's own in theirs. The message stands where a reader of raw lines looks.
-_BEFORE_MESSAGE = ("timestamp", "level", "event")
+_encoder = msgspec.json.Encoder()
+_NO_MESSAGE = b'"message":""'
+
+_STAND_IN = "\x7f"
+"""Stands for a newline while text is encoded, as it stays what it is: a newline becomes `\\n`, which may also be what comes of
+a backslash before an n. Hardly anybody prints it, and no name has it."""
 
 
 class JsonRenderer:
     """Renders events as bytes, each ended by a newline.
 
-    Args:
-        minimum: Events below this level render as nothing.
+    What was rendered last is kept: the record and standard output are given one item after the other, and it is rendered once.
     """
 
-    def __init__(self, minimum: Level = "debug") -> None:
-        self._rendered = b""
-        self._logger: Any = structlog.wrap_logger(
-            self,  # the last processor's result comes to our own method `emit_rendered`, as of any logger
-            processors=[structlog.processors.add_log_level, _contract_order, _encode],
-            wrapper_class=structlog.make_filtering_bound_logger(LEVELS[minimum]),
-            context_class=dict,
-            cache_logger_on_first_use=True,
+    def __init__(self) -> None:
+        self._log: _EventLog = structlog.wrap_logger(
+            None, processors=[_encode], wrapper_class=_EventLog, context_class=dict
         ).bind()
+        self._item: Item | None = None
+        self._rendered: bytes | bytearray = b""
 
-    def render(self, item: Item) -> bytes:
+    def render(self, item: Item) -> bytes | bytearray:
         """Return the lines of an event, or of a chunk of output."""
-        event, lines = (item, None) if isinstance(item, Event) else (item.template, item.lines)
-        fields = event.to_dict()
-        del fields["event"], fields["level"]
-        self._rendered = b""
-        self._logger.log(LEVELS[event.level], event.name, lines=lines, **fields)
+        if item is not self._item:
+            if isinstance(item, Event):
+                self._rendered = self._log.render(item)
+            else:
+                self._rendered = _with_messages(self._log.render(item.template), item.text)
+            self._item = item
         return self._rendered
 
-    def _keep(self, rendered: bytes) -> None:
-        self._rendered = rendered
 
-    # What structlog expects of a logger.
-    debug = info = warning = error = _keep
+class _EventLog(structlog.BoundLoggerBase):
+    """A logger that returns what its processors make of an event."""
 
-
-def _contract_order(_: Any, __: str, event_dict: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {**{key: event_dict[key] for key in (*_BEFORE_MESSAGE, "message")}, **event_dict}
-
-
-_encoder = msgspec.json.Encoder()
+    def render(self, event: Event) -> bytes:
+        fields = event.to_dict()
+        (rendered,), _ = self._process_event(fields["level"], event.name, fields)
+        line: bytes = rendered
+        return line
 
 
 def _encode(_: Any, __: str, event_dict: structlog.typing.EventDict) -> bytes:
-    """Join what stands before the message, the message (or each of many), and what stands after it."""
-    message, lines = event_dict.pop("message"), event_dict.pop("lines")
-    before = _encoder.encode({key: event_dict.pop(key) for key in _BEFORE_MESSAGE})[:-1] + b',"message":'
-    after = b"," + _encoder.encode(event_dict)[1:] + b"\n"
-    encode = _encoder.encode
-    if lines is None:
-        return before + encode(message) + after
-    return b"".join([before + encode(line) + after for line in lines])
+    return _encoder.encode(event_dict) + b"\n"
+
+
+def _with_messages(line: bytes, text: str) -> bytes | bytearray:
+    """Return a line without a message once for each of many: the lines of a text."""
+    before, _, after = line.partition(_NO_MESSAGE)  # no key or value before the message has quotes in it
+    before += _NO_MESSAGE[:-2]
+    if _STAND_IN in text:
+        return b"".join([before + _encoder.encode(message) + after for message in text.split("\n")])
+    # In place: a chunk is large enough for each copy to count.
+    rendered = bytearray(before)
+    _encoder.encode_into(text.replace("\n", _STAND_IN), rendered, len(before))
+    rendered += after
+    return rendered.replace(_STAND_IN.encode(), b'"' + after + before + b'"')

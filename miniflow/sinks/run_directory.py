@@ -31,9 +31,9 @@ class RunDirectorySink:
     The journal is locked from its beginning until `close`: that tells whoever reads it that its writer lives.
     """
 
-    def __init__(self, run_dir: RunDir) -> None:
+    def __init__(self, run_dir: RunDir, renderer: JsonRenderer) -> None:
         self._run_dir = run_dir
-        self._renderer = JsonRenderer()
+        self._renderer = renderer
         self._record = Record()
         self._logs: dict[str, _Lines] = {}
         self._unwritten: dict[str, bytes] = {}
@@ -59,7 +59,7 @@ class RunDirectorySink:
             if not isinstance(item, TaskOutput):
                 self._note(item, rendered)
 
-    def _log(self, item: AttemptEvent, rendered: bytes) -> None:
+    def _log(self, item: AttemptEvent, rendered: bytes | bytearray) -> None:
         worth_a_file = isinstance(item, TaskOutput | TaskRetrying) or (
             isinstance(item, TaskFinished) and item.state != "succeeded"
         )
@@ -68,7 +68,7 @@ class RunDirectorySink:
         else:
             self._unwritten[item.task_id] = self._unwritten.get(item.task_id, b"") + rendered
 
-    def _note(self, item: Event, rendered: bytes) -> None:
+    def _note(self, item: Event, rendered: bytes | bytearray) -> None:
         self._journal.append(rendered)
         self._record.apply(item.to_dict())
         if isinstance(item, TaskFinished):
@@ -89,7 +89,7 @@ class RunDirectorySink:
         finally:
             self._journal.close()
 
-    def _write_log(self, task_id: str, rendered: bytes) -> None:
+    def _write_log(self, task_id: str, rendered: bytes | bytearray) -> None:
         log = self._logs.get(task_id)
         if log is None:
             log = self._logs[task_id] = _Lines(self._run_dir.log(task_id))
@@ -127,7 +127,7 @@ class _Lines:
             if not os.path.samestat(ours, found):
                 raise OSError(errno.ESTALE, "another file has taken its place")
 
-    def append(self, lines: bytes) -> None:
+    def append(self, lines: bytes | bytearray) -> None:
         if self._is_torn:
             lines = b"\n" + lines
         self._is_torn = True
