@@ -24,8 +24,10 @@ from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Output
 
 NEEDED_DESCRIPTORS = 16
-WRITE_BYTES = 256 * 1024
-"""What is written to standard output at once: many small events, and not all that waits if it is much."""
+LARGE_BYTES = 16 * 1024
+"""What is written by itself: to copy it would cost more than to write it."""
+MOST_TOGETHER = 64
+"""How many smaller ones are written at once, so that no more than a few of the largest are copied."""
 
 _Shown: TypeAlias = tuple[Output, bytes | bytearray]
 """Where something goes, and what."""
@@ -38,6 +40,7 @@ def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unp
         MiniFlowError: As `run_flow`.
     """
     _check_descriptors()
+    _keep_memory()
     foreground = _Foreground(use_json, level, options.get("grace", DEFAULT_GRACE_S))
     try:
         anyio.run(lambda: foreground.go(flow, options))
@@ -65,6 +68,15 @@ def _check_descriptors() -> None:
     finally:
         for descriptor in held:
             os.close(descriptor)
+
+
+def _keep_memory() -> None:
+    """Have the C library keep what is freed and soon needed again, as the buffers of each chunk of output.
+
+    It gives large blocks back to the system as soon as they are free, until it has seen that they come and go; that is what it
+    learns here. To be given them page by page anew costs a third of all that is done for a line.
+    """
+    bytes(1024 * 1024)
 
 
 class _Foreground:
@@ -157,13 +169,11 @@ class _Foreground:
 
 
 def _joined(shown: Sequence[_Shown]) -> Iterator[_Shown]:
-    """Yield what goes to one place together, in parts of about WRITE_BYTES."""
+    """Yield what is small and goes to one place together."""
     waiting: list[bytes | bytearray] = []
-    size = 0
     for n, (output, data) in enumerate(shown):
         waiting.append(data)
-        size += len(data)
-        if size >= WRITE_BYTES or n + 1 == len(shown) or shown[n + 1][0] is not output:
-            yield output, b"".join(waiting) if len(waiting) > 1 else data
+        is_followed = n + 1 < len(shown) and shown[n + 1][0] is output and len(shown[n + 1][1]) < LARGE_BYTES
+        if not is_followed or len(data) >= LARGE_BYTES or len(waiting) == MOST_TOGETHER:
+            yield output, data if len(waiting) == 1 else b"".join(waiting)
             waiting.clear()
-            size = 0
