@@ -95,10 +95,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # leaves nothing behind either
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.folder) as path:
         folder = Path(path).resolve()
-        known: list[Contender] = [Floor(folder), MiniFlow(), *peers()]
+        known: list[Contender] = [Floor(folder), MiniFlow(), MiniFlow(keeps_runs=True), *peers()]
         if options.against is not None:
             _refuse_unknown(parser, options.against, {contender.name for contender in known})
-            known = [contender for contender in known if contender.name in ("miniflow", *options.against)]
+            known = [contender for contender in known if isinstance(contender, MiniFlow) or contender.name in options.against]
         contenders = []
         for contender in known:
             if reason := contender.missing():

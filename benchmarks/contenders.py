@@ -164,8 +164,11 @@ class MiniFlow:
 
     name = "miniflow"
 
-    def __init__(self, *, notes_memory: bool = False) -> None:
+    def __init__(self, *, notes_memory: bool = False, keeps_runs: bool = False) -> None:
         self._notes_memory = notes_memory
+        self._keeps_runs = keeps_runs
+        if keeps_runs:
+            self.name = "miniflow, later"
 
     def missing(self) -> str | None:
         return None
@@ -176,7 +179,7 @@ class MiniFlow:
         return __version__
 
     def can_run(self, workload: Workload) -> bool:
-        return True
+        return not self._keeps_runs or workload.shortest_s > 0  # elsewhere earlier runs would only fill the disk
 
     def prepare(self, workload: Workload, folder: Path) -> Prepared:
         script(workload, folder)
@@ -188,8 +191,7 @@ class MiniFlow:
             [sys.executable, launcher, "-o", str(output), "run", "benchmark", "--parallel", str(workload.parallel)],
             folder,
             environment(BENCHMARK_MEMORY=str(memory)),
-            # Earlier runs tell how long tasks take; elsewhere they would only fill the disk.
-            leftovers=() if workload.shortest_s else (output,),
+            leftovers=() if self._keeps_runs else (output,),
             journals=output,
             memory=memory if self._notes_memory else None,
             tasks=len(workload.tasks),

@@ -105,10 +105,15 @@ def fan(count: int, width: int = 50) -> tuple[Task, ...]:
     return numbered(upstream[:count])
 
 
-def uneven(short: int, long: int, short_ms: int = 40, long_ms: int = 120) -> tuple[Task, ...]:
-    """Return many short tasks, and behind them in the file a chain of long ones: who starts with the short ones ends late."""
+def uneven(short: int, long: int, short_ms: int = 40, long_ms: int = 120, longest_ms: int = 0) -> tuple[Task, ...]:
+    """Return many short tasks, behind them in the file one long one, and a chain of rather long ones.
+
+    Who starts with the short ones ends late; and from the graph alone nobody sees that the one is longer than others.
+    """
     tasks = [Task(str(short_ms)) for _ in range(short)]
-    tasks += [Task(str(long_ms), (number - 1,) if number > short else ()) for number in range(short, short + long)]
+    tasks += [Task(str(longest_ms))] if longest_ms else []
+    first = len(tasks)
+    tasks += [Task(str(long_ms), (number - 1,) if number > first else ()) for number in range(first, first + long)]
     return tuple(tasks)
 
 
@@ -125,7 +130,7 @@ def comparisons(*, quick: bool) -> dict[str, Workload]:
     few = 25 if quick else 1  # how many times less there is to do
     lines = 1_000_000 // few
     slots = 2
-    sleeping = uneven(60 // few, 20 // min(few, 5))
+    sleeping = uneven(60 // few, 20 // min(few, 5), longest_ms=800)
     workloads = (
         Workload("wide", "What does a run of independent, empty Python tasks cost?", wide(1000 // few)),
         Workload("layered", "What do dependencies add: layers of 20, three upstream tasks each?", layered(1000 // few)),

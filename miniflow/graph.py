@@ -62,3 +62,20 @@ def find_cycles(upstream: Sequence[Sequence[int]]) -> list[list[int]]:
             cycles.append(walk[position[task] :])
         done.update(walk)
     return cycles
+
+
+def longest_path_first(upstream: Sequence[Sequence[int]], weights: Sequence[float]) -> list[int]:
+    """Return all tasks of a graph without cycles: first the one from which a path to an end weighs the most.
+
+    The task's own weight counts; of those that weigh the same the lowest index stands first.
+
+    Source: list scheduling by the longest remaining path; T. C. Hu, "Parallel sequencing and assembly line problems",
+    Operations Research 9 (1961).
+    """
+    weighs = [0.0] * len(upstream)  # what stands downstream, and at last the task with it
+    for task in reversed(topological_order(upstream)):
+        weighs[task] += weights[task]
+        for other in upstream[task]:
+            if weighs[other] < weighs[task]:
+                weighs[other] = weighs[task]
+    return sorted(range(len(upstream)), key=weighs.__getitem__, reverse=True)  # which is stable, too

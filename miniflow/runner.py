@@ -51,6 +51,7 @@ from miniflow.events import (
     TaskStarted,
 )
 from miniflow.executors import Attempt, Executor
+from miniflow.graph import longest_path_first
 from miniflow.interrupts import uninterrupted
 from miniflow.masking import Masker, patterns
 from miniflow.observer import AttemptObserver, OutputSettings
@@ -91,12 +92,26 @@ class RunSetup:
     """`new_scheduler`, made where it keeps no event loop waiting; None: make one."""
 
 
-def new_scheduler(plan: Plan, parallel: int, taken_over: TakenOver | None) -> Scheduler:
-    """Return the scheduler of a run that has not begun. Of a large flow that takes a while."""
+def new_scheduler(
+    plan: Plan, parallel: int, taken_over: TakenOver | None, durations_s: Mapping[str, float] | None = None
+) -> Scheduler:
+    """Return the scheduler of a run that has not begun. Of a large flow that takes a while.
+
+    Args:
+        plan: What is to be run.
+        parallel: How many attempts at once. With 1, tasks start in the script's order, else the longest remaining path first.
+        taken_over: Of the run that it resumes.
+        durations_s: How long tasks took before. One that nothing is known of counts for a second.
+    """
+    if parallel == 1:
+        order = plan.order()
+    else:
+        known = durations_s or {}
+        order = longest_path_first([task.upstream for task in plan.tasks], [known.get(task.id, 1.0) for task in plan.tasks])
     return Scheduler(
         plan.tasks,
         limit=parallel,
-        order=plan.order() if parallel == 1 else range(len(plan.tasks)),
+        order=order,
         keep_going=plan.keep_going,
         reusable=taken_over.reused if taken_over else (),
     )

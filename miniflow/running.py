@@ -22,6 +22,7 @@ from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
 from miniflow.feed import Feed, whole_item
 from miniflow.files import write_atomically
+from miniflow.history import earlier_durations
 from miniflow.interrupts import uninterrupted
 from miniflow.lifeline import Lifeline
 from miniflow.model import Flow
@@ -85,7 +86,8 @@ async def run_flow(
 
     Args:
         flow: A name in `flows_dir`, a path, a `Flow`, or a mapping that has the form of a flow file.
-        parallel: How many attempts may run at once. With 1, tasks run in the script's order.
+        parallel: How many attempts may run at once. With 1, tasks run in the script's order; with more, what is ready and has
+            the longest way before it starts first, by how long tasks took in the latest runs in `output_dir`.
         params: Override the flow's defaults. Without them a run that resumes another has those that the other was given.
         keep_going: Whether tasks that do not depend on a failed one start after it has failed.
         only: Run these tasks alone, by their ids. What a task depends on besides those that run counts as done.
@@ -412,7 +414,10 @@ async def _prepare(
             if resumed is not None:
                 taken_over = take_over(plan, scripts.planned, resumed.old)
                 resumed.end_leftovers(plan.grace_s)
-            scheduler = new_scheduler(plan, parallel, taken_over)
+            durations_s = {}
+            if 1 < parallel < len(plan.tasks):  # otherwise nobody has to wait for a slot, or it is not for us to say who
+                durations_s = earlier_durations(Path(plan.place.output_dir), plan.flow, [task.id for task in plan.tasks])
+            scheduler = new_scheduler(plan, parallel, taken_over, durations_s)
             run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
             recorder = RunDirectorySink(run_dir, renderer)  # locked before anybody can come upon it by `latest`
             on_error.callback(recorder.close)

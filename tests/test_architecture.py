@@ -28,7 +28,7 @@ LAYERS = """
     reuse
     actions scheduler lines
     files rundir scripts guardian processes lifeline
-    resume
+    resume history
     executors executors.start executors.strays executors.local
     sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     catalog interrupts observer runner feed
@@ -60,6 +60,7 @@ ALLOWED = {
     "documents": set(),
     "scripts": set(),
     "resume": {"errors", "files", "processes", "reuse", "rundir", "suggest"},
+    "history": {"errors", "resume", "rundir"},
     "executors": {"events", "results"},
     "guardian": set(),
     "processes": {"guardian"},
@@ -89,6 +90,7 @@ ALLOWED = {
         "errors",
         "events",
         "executors",
+        "graph",
         "interrupts",
         "masking",
         "observer",
@@ -117,7 +119,7 @@ THIRD_PARTY = {
         "feed",
         "stdout",
     },
-    "msgspec": {"actions", "documents", "sinks.json_lines"},
+    "msgspec": {"actions", "documents", "history", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 

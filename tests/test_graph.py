@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniflow.graph import downstream_of, find_cycles, topological_order
+from miniflow.graph import downstream_of, find_cycles, longest_path_first, topological_order
 from miniflow.parse import flow_from_mapping
 from miniflow.plan import Place, make_plan
 
@@ -90,6 +90,24 @@ def test_downstream_is_upstream_turned_around_in_ascending_order(graph: Graph) -
         (b, a) for a, others in enumerate(graph) for b in others
     }
     assert all(others == sorted(others) for others in downstream)
+
+
+@given(acyclic_graphs(), st.data())
+def test_the_task_with_the_heaviest_path_to_an_end_stands_first_and_the_lowest_of_those_with_equal_ones(
+    graph: Graph, data: st.DataObject
+) -> None:
+    weights = [data.draw(st.integers(0, 3)) for _ in graph]
+
+    def heaviest(task: int) -> int:
+        """Walk every path."""
+        return weights[task] + max((heaviest(other) for other, needed in enumerate(graph) if task in needed), default=0)
+
+    assert longest_path_first(graph, weights) == sorted(range(len(graph)), key=lambda task: (-heaviest(task), task))
+
+
+def test_the_heaviest_path_of_100_000_tasks_is_found_without_recursion() -> None:
+    chain = [[task - 1] if task else [] for task in range(LONG)]
+    assert longest_path_first([*chain, []], [0.5] * LONG + [LONG]) == [LONG, *range(LONG)]
 
 
 def test_no_tasks_have_an_order_and_no_cycle() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniflow.errors import InternalError
-from miniflow.graph import topological_order
+from miniflow.graph import longest_path_first, topological_order
 from miniflow.model import TRIGGER_RULES, TriggerRule
 from miniflow.scheduler import (
     Action,
@@ -53,8 +53,11 @@ class T:
         return Outcome(self.statuses[attempt - 1] if attempt <= len(self.statuses) else 0)
 
 
-def new_scheduler(tasks: Sequence[T], limit: int = 1, *, keep_going: bool = False) -> Scheduler:
-    order = topological_order([task.upstream for task in tasks]) if limit == 1 else range(len(tasks))
+def new_scheduler(
+    tasks: Sequence[T], limit: int = 1, *, keep_going: bool = False, order: Sequence[int] | None = None
+) -> Scheduler:
+    if order is None:
+        order = topological_order([task.upstream for task in tasks]) if limit == 1 else range(len(tasks))
     return Scheduler(tasks, limit=limit, order=order, keep_going=keep_going)
 
 
@@ -71,6 +74,7 @@ class Simulation:
     rng: random.Random
     stop_at: int | None = None
     """Before which stimulus the run is told to stop."""
+    order: Sequence[int] | None = None
     stimuli: list[Stimulus] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
@@ -85,7 +89,7 @@ class Simulation:
     verdict: str | None = None
 
     def run(self) -> Simulation:
-        self.scheduler = new_scheduler(self.tasks, self.limit, keep_going=self.keep_going)
+        self.scheduler = new_scheduler(self.tasks, self.limit, keep_going=self.keep_going, order=self.order)
         self.give(Begin())
         while self.verdict is None:
             if self.stop_at == len(self.stimuli):
@@ -301,7 +305,7 @@ def test_with_one_slot_tasks_start_in_the_order_of_the_script(tasks: list[T], rn
 
 @settings(max_examples=200, deadline=None)
 @given(graphs(), st.integers(2, 5), st.booleans(), rngs)
-def test_with_more_slots_the_ready_task_that_is_first_in_the_file_starts_first(
+def test_with_more_slots_the_ready_task_that_is_first_in_the_order_starts_first(
     tasks: list[T], limit: int, keep_going: bool, rng: random.Random
 ) -> None:
     run = Simulation(tasks, limit, keep_going, rng).run()
@@ -309,6 +313,22 @@ def test_with_more_slots_the_ready_task_that_is_first_in_the_file_starts_first(
     for started, left in run.choices:
         assert started == sorted(started)
         assert not (started and left) or max(started) < min(left)
+
+
+@settings(max_examples=200, deadline=None)
+@given(graphs(), st.integers(2, 5), st.booleans(), rngs)
+def test_with_more_slots_the_ready_task_with_the_longest_path_before_it_starts_first(
+    tasks: list[T], limit: int, keep_going: bool, rng: random.Random
+) -> None:
+    weights = [rng.randrange(4) for _ in tasks]
+    order = longest_path_first([task.upstream for task in tasks], weights)
+    run = Simulation(tasks, limit, keep_going, rng, order=order).run()
+
+    place_of = {task: place for place, task in enumerate(order)}
+    for started, left in run.choices:
+        places = [place_of[task] for task in started]
+        assert places == sorted(places)
+        assert not (started and left) or places[-1] < min(place_of[task] for task in left)
 
 
 @settings(max_examples=200, deadline=None)
