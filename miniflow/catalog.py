@@ -10,16 +10,14 @@ from functools import cache
 from itertools import islice
 
 from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, Problem, UnknownFlowError
-from miniflow.jsontext import decode
+from miniflow.jsontext import decode_utf8
 from miniflow.model import Flow
-from miniflow.parse import ScriptCheck, parse_decoded, parse_flow
+from miniflow.parse import FlowText, ScriptCheck
 from miniflow.suggest import did_you_mean, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
-
-    from miniflow.jsontext import Decoded
 
     AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -50,7 +48,7 @@ def load_flow_file(path: AnyPath, check_script: ScriptCheck | None = None) -> Fl
     Raises:
         FlowError: With every problem found.
     """
-    return parse_flow(_read(path), shown(path), check_script)
+    return FlowText(_read(path), shown(path), check_script).flow()
 
 
 def load_named_flow(name: str, flows_dir: AnyPath, check_script: ScriptCheck | None = None) -> Flow:
@@ -59,8 +57,8 @@ def load_named_flow(name: str, flows_dir: AnyPath, check_script: ScriptCheck | N
     Raises:
         FlowError: With every problem found.
     """
-    path, decoded = _find(name, flows_dir)
-    return load_flow_file(path, check_script) if decoded is None else parse_decoded(decoded, shown(path), check_script)
+    path, text = _find(name, flows_dir, check_script)
+    return load_flow_file(path, check_script) if text is None else text.flow()
 
 
 def find_flow_file(name: str, flows_dir: AnyPath) -> str:
@@ -73,7 +71,7 @@ def find_flow_file(name: str, flows_dir: AnyPath) -> str:
     return _find(name, flows_dir)[0]
 
 
-def _find(name: str, flows_dir: AnyPath) -> tuple[str, Decoded | None]:
+def _find(name: str, flows_dir: AnyPath, check_script: ScriptCheck | None = None) -> tuple[str, FlowText | None]:
     """Return the file of a flow and, if it has been read for that, what is in it."""
     if "/" in name or name.endswith(".json"):
         for path in [name] if "/" in name else [name, os.path.join(flows_dir, name)]:
@@ -84,9 +82,9 @@ def _find(name: str, flows_dir: AnyPath) -> tuple[str, Decoded | None]:
     # Usually a flow's file is called like the flow; only otherwise do all have to be read.
     usual = tidy(os.path.join(flows_dir, f"{name}.json"))
     if usual in files:
-        decoded = _decoded(usual)
-        if _name_in(decoded, usual) == name:
-            return usual, decoded
+        text = _flow_text(usual, check_script)
+        if text is not None and text.name == name:
+            return usual, text
     names = {path: flow_name(path) for path in files}
     found = [path for path in files if names[path] == name] or [path for path in files if path == usual]
     if len(found) == 1:
@@ -103,21 +101,16 @@ def _find(name: str, flows_dir: AnyPath) -> tuple[str, Decoded | None]:
 
 def flow_name(path: str) -> str:
     """Return the name a flow file gives its flow; the file's own name where it cannot be read as one."""
-    return _name_in(_decoded(path), path)
+    text = _flow_text(path)
+    return stem(path) if text is None or text.name is None else text.name
 
 
-def _decoded(path: str) -> Decoded | None:
+def _flow_text(path: str, check_script: ScriptCheck | None = None) -> FlowText | None:
     """Return what is in a file; None if it cannot be read as JSON."""
     try:
-        return decode(_read(path), shown(path))
+        return FlowText(_read(path), shown(path), check_script)
     except FlowError:
         return None
-
-
-def _name_in(decoded: Decoded | None, path: str) -> str:
-    value = decoded[1] if decoded is not None else None
-    name = value.get("name") if isinstance(value, dict) else None
-    return name if isinstance(name, str) else stem(path)
 
 
 def stem(path: str) -> str:
@@ -190,7 +183,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _read(path: AnyPath) -> bytes:
+def _read(path: AnyPath) -> str:
     try:
         # Not a FIFO or a device: they would wait, or never end.
         status = os.stat(path)
@@ -199,6 +192,6 @@ def _read(path: AnyPath) -> bytes:
         if status.st_size > MAX_FLOW_BYTES:
             raise FlowError([Problem("is larger than 1 GiB", file=shown(path))])
         with open(path, "rb") as file:
-            return file.read()
+            return decode_utf8(file.read(), shown(path))
     except (OSError, ValueError) as error:
         raise FlowError([Problem(f"cannot be read: {_reason(error)}", file=shown(path))]) from None

@@ -19,10 +19,35 @@ def graph_problems(tasks: Sequence[Task], items: Sequence[Any], *, hints: int) -
 
     Args:
         tasks: As they were read; one whose id is no id has none.
-        items: The same as they stand in the flow file; None for those that depend on what stands there, each once.
+        items: The same as they stand in the flow file; the task itself where nothing of that is needed to say what is wrong.
         hints: For how many unknown dependencies a near miss is looked for; among many tasks that takes a while.
     """
-    index_of: dict[str, int] = {}
+    index_of = {task.id: index for index, task in enumerate(tasks)}
+    if "" in index_of or len({task_id.lower() for task_id in index_of}) < len(tasks):
+        index_of = {}
+        yield from _id_problems(tasks, items, index_of)
+    elif _is_in_order(tasks, index_of):
+        return  # as most flows are written
+    upstream: list[list[int]] = []
+    for index, task in enumerate(tasks):
+        try:
+            upstream.append([index_of[needed] for needed in task.depends_on])
+            continue
+        except KeyError:
+            upstream.append([index_of[needed] for needed in task.depends_on if needed in index_of])
+        depends_on = task.depends_on if items[index] is task else items[index]["depends_on"]
+        for found in _unknown_dependencies(index, task.id, depends_on, index_of, hints):
+            hints -= 1
+            yield found
+    for cycle in find_cycles(upstream):
+        names = [tasks[index].id for index in [*cycle, cycle[0]]]
+        if len(names) > 21:
+            names[10:-10] = [f"... {len(names) - 20} more ..."]
+        yield Found(("tasks", cycle[0], "depends_on"), f"cycle: {' → '.join(names)} (each task depends on the next)")
+
+
+def _id_problems(tasks: Sequence[Task], items: Sequence[Any], index_of: dict[str, int]) -> Iterator[Found]:
+    """Yield the clashes of ids, and note which task is meant by each id."""
     folded: dict[str, int] = {}
     for index, task in enumerate(tasks):
         if not task.id:  # reported already; but what depends on it is not wrong as well
@@ -33,22 +58,15 @@ def graph_problems(tasks: Sequence[Task], items: Sequence[Any], *, hints: int) -
         if first != index:
             yield Found(("tasks", index, "id"), _clash(task.id, tasks[first].id, first))
         index_of.setdefault(task.id, index)
-    upstream: list[list[int]] = []
+
+
+def _is_in_order(tasks: Sequence[Task], index_of: Mapping[str, int]) -> bool:
+    """Return whether every task stands after all that it depends on: then there is no cycle, and none that is unknown."""
     for index, task in enumerate(tasks):
-        try:
-            upstream.append([index_of[needed] for needed in task.depends_on])
-            continue
-        except KeyError:
-            upstream.append([index_of[needed] for needed in task.depends_on if needed in index_of])
-        depends_on = task.depends_on if items[index] is None else items[index]["depends_on"]
-        for found in _unknown_dependencies(index, task.id, depends_on, index_of, hints):
-            hints -= 1
-            yield found
-    for cycle in find_cycles(upstream):
-        names = [tasks[index].id for index in [*cycle, cycle[0]]]
-        if len(names) > 21:
-            names[10:-10] = [f"... {len(names) - 20} more ..."]
-        yield Found(("tasks", cycle[0], "depends_on"), f"cycle: {' → '.join(names)} (each task depends on the next)")
+        for needed in task.depends_on:
+            if index_of.get(needed, index) >= index:
+                return False
+    return True
 
 
 def _clash(task_id: str, other: str, first: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from miniflow import jsontext
 from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError, ParamsError, Problem
@@ -140,10 +140,10 @@ class Expander:
                 self._check(argument, path)
                 result.append(argument)
             return tuple(result)
+        if isinstance(task.args, tuple) and self._are_plain(task.args):
+            return task.args
         for index, item in enumerate(task.args):
-            text = self._plain_text(item)
-            if text is None:
-                text = self._argument(item, (*at, index), task.id)
+            text = self._argument(item, (*at, index), task.id)
             if text is not None:
                 result.append(text)
         return tuple(result)
@@ -173,12 +173,14 @@ class Expander:
         self.problems.append(Found(at, f"must become the path of a directory, not {describe(value)}"))
         return None
 
-    def _plain_text(self, value: Json) -> str | None:
-        """Return the text of a value that nothing can be wrong with, as of most; None: it has to be looked at."""
-        if isinstance(value, str):
-            is_plain = "{{" not in value and not self._secrets and len(value) * 4 < MAX_ARGUMENT_BYTES
-            return value if is_plain else None
-        return scalar_text(value) if type(value) is int and not self._secrets else None
+    def _are_plain(self, values: tuple[Scalar, ...]) -> TypeGuard[tuple[str, ...]]:
+        """Return whether values are texts that nothing can be wrong with."""
+        if self._secrets:
+            return False
+        for value in values:
+            if not isinstance(value, str) or "{{" in value or len(value) * 4 >= MAX_ARGUMENT_BYTES:
+                return False
+        return True
 
     def _argument(self, item: Json, at: Path, task_id: str) -> str | None:
         value = self._value(item, at, task_id)

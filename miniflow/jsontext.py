@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from miniflow.errors import FlowError, Problem
 from miniflow.suggest import quoted
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
     Decoded: TypeAlias = tuple[str, Any, list["Found"]]
     """A text, its value, and what is wrong with it already."""
+    ReadElement: TypeAlias = Callable[[int, Any], Any]
+    """Returns what is to stand in the place of an array's element, of which it is told the index."""
+    ReadElements: TypeAlias = Callable[[str, Mapping[str, Any]], ReadElement | None]
+    """Says how the elements of an array in the outermost object are to be read, by its name and the members before it; None:
+    they stay as they are. What is read is read at once, so that a large array is never there as a whole."""
+    Scan: TypeAlias = Callable[[str, int], tuple[Any, int]]
+    """Decodes the value that begins at an offset; returns it, and where it ends."""
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -31,6 +38,8 @@ _TOKEN = r'(?s)[ \t\r\n]*(?:([{}\[\],:])|("[^"\\]*(?:\\.[^"\\]*)*")|([^\s{}\[\],
 _SURROGATE = r"[\ud800-\udfff]"
 _UNUSUAL_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _PLAIN_KEY = r"[A-Za-z_$][A-Za-z0-9_$-]*"
+# What stands between values in the two outermost levels, with the white space around it.
+_BETWEEN = re.compile(r"[ \t\n\r]*([{}\[\],:]?)[ \t\n\r]*")
 
 
 @dataclass(slots=True)
@@ -45,16 +54,21 @@ class Found:
     """Where in the text; None: where the path leads."""
 
 
-def decode(data: bytes | str, file: str | None = None) -> Decoded:
+def decode(data: bytes | str, file: str | None = None, read_elements: ReadElements | None = None) -> Decoded:
     """Return the text (without a byte order mark), its value, and what `json.loads` lets pass but is wrong.
 
     That is: a key twice in one object, NaN and numbers beyond all range (None stands for them in the value), NUL or half a
     surrogate pair in a string. They come as problems, so that they can be reported together with all others.
 
+    Args:
+        data: The text.
+        file: Its name, for messages.
+        read_elements: May be asked in vain: if something is wrong with the text, all elements stay as they are.
+
     Raises:
         FlowError: No UTF-8, no JSON, or nested too deep to be read.
     """
-    text = _decode_utf8(data, file) if isinstance(data, bytes) else data
+    text = data if isinstance(data, str) else decode_utf8(data, file)
     suspicious = False
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -76,17 +90,72 @@ def decode(data: bytes | str, file: str | None = None) -> Decoded:
         # As far as a float reaches: most programs that read JSON can hold no more.
         return int(literal) if len(literal) < 300 or _is_finite(literal) else unusable(literal)
 
+    hooks: Any = {"object_pairs_hook": members, "parse_constant": unusable, "parse_float": number, "parse_int": integer}
     try:
-        value = json.loads(text, object_pairs_hook=members, parse_constant=unusable, parse_float=number, parse_int=integer)
+        value = _decode_in_parts(text, json.JSONDecoder(**hooks).raw_decode, read_elements) if read_elements else None
+        if value is None:
+            value = json.loads(text, **hooks)
     except json.JSONDecodeError as error:
         message, offset = _syntax_problem(text, error)
         place = _line_and_column(_line_starts(text), offset)
         raise FlowError([Problem(f"no JSON: {message}", "", file, *place)]) from None
     except RecursionError:
         raise FlowError([_Scan(text).too_deep(file)]) from None
-    if suspicious or _UNUSUAL_ESCAPE.search(text) or not (text.isascii() or isinstance(data, bytes)):
+    if suspicious or _UNUSUAL_ESCAPE.search(text) or (not text.isascii() and re.search(_SURROGATE, text)):
         return text, value, _Scan(text).lint()
     return text, value, []
+
+
+def _decode_in_parts(text: str, scan: Scan, read_elements: ReadElements) -> dict[str, Any] | None:
+    """Return the object of a text, with what was read of its arrays; None: it has to be decoded as a whole.
+
+    That is so if something is wrong with it, which the decoder knows how to say, or if a key stands twice in it.
+    """
+    result: dict[str, Any] = {}
+    try:
+        at, sign = _next(text, 0)
+        if sign != "{":
+            return None
+        while sign != "}":
+            key, at = scan(text, at)
+            at, sign = _next(text, at)
+            if sign != ":" or not isinstance(key, str) or key in result:
+                return None
+            read = read_elements(key, result) if text[at] == "[" else None
+            if read is None:
+                result[key], at = scan(text, at)
+            else:
+                result[key], at = _elements(text, at, scan, read)
+            at, sign = _next(text, at)
+            if sign not in (",", "}"):
+                return None
+    except (ValueError, IndexError):
+        return None
+    return result if at == len(text) else None
+
+
+def _elements(text: str, at: int, scan: Scan, read: ReadElement) -> tuple[list[Any], int]:
+    """Return what was read of an array's elements, of which there is at least one, and where the array ends.
+
+    Raises:
+        ValueError: Something is wrong with it.
+    """
+    elements: list[Any] = []
+    at, sign = _next(text, at)
+    while sign != "]":
+        element, at = scan(text, at)
+        elements.append(read(len(elements), element))
+        at, sign = _next(text, at)
+        if sign not in (",", "]"):
+            raise ValueError(sign)
+    return elements, at
+
+
+def _next(text: str, at: int) -> tuple[int, str]:
+    """Return where to go on after what stands between two values, and the one sign in it."""
+    match = _BETWEEN.match(text, at)
+    assert match is not None, "it matches nothing as well"
+    return match.end(), match[1]
 
 
 def check_depth(text: str, value: Any, file: str | None) -> None:
@@ -104,7 +173,7 @@ def check_depth(text: str, value: Any, file: str | None) -> None:
     raise FlowError([_Scan(text).too_deep(file)])
 
 
-def _decode_utf8(data: bytes, file: str | None) -> str:
+def decode_utf8(data: bytes, file: str | None) -> str:
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return data.decode("utf-8")

@@ -36,8 +36,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from miniflow.jsontext import Decoded
-
 ScriptCheck = Callable[[str], str | None]
 """Says what is wrong with a script (`"no such file ..."`), or None."""
 
@@ -50,6 +48,8 @@ MAX_RETRIES = 1000
 _NO_RETRIES = Retries()
 
 _FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "secret_env", "python", "tasks")
+_SHARED_FIELDS = ("params", "env", "secret_env")
+"""Those of them that decide what may stand in a task."""
 _TASK_FIELDS = dict.fromkeys((
     "id", "script", "description", "depends_on", "args", "env", "secret_env", "cwd", "python", "retries", "timeout",
     "trigger_rule",
@@ -69,18 +69,41 @@ def parse_flow(data: bytes | str, file: str | None = None, check_script: ScriptC
     Raises:
         FlowError: With every problem found, each with its line and column.
     """
-    return parse_decoded(jsontext.decode(data, file), file, check_script)
+    return FlowText(data, file, check_script).flow()
 
 
-def parse_decoded(decoded: Decoded, file: str | None = None, check_script: ScriptCheck | None = None) -> Flow:
-    """Return the flow of a JSON text that has been decoded, which is used up by that; see `parse_flow`."""
-    text, value, found = decoded
-    flow, problems = _read(value, found, Source(file or "<flow>", text), check_script)
-    if problems or flow is None or flow.params:  # else nothing of it was nested deep
-        jsontext.check_depth(text, value, file)
-    if problems or flow is None:
-        raise FlowError(jsontext.located(problems, text, file))
-    return flow
+class FlowText:
+    """A flow file's content, decoded, whose flow may turn out not to be wanted. For arguments see `parse_flow`.
+
+    Raises:
+        FlowError: It is no JSON.
+    """
+
+    def __init__(self, data: bytes | str, file: str | None = None, check_script: ScriptCheck | None = None) -> None:
+        self._file = file
+        self._check_script = check_script
+        self._text, self._value, self._found = jsontext.decode(data, file, _Reader(check_script).read_early)
+        # Tasks were read with what the flow says for all of them, as far as that stands before them.
+        members = [*self._value] if isinstance(self._value, dict) else []
+        after = members[members.index("tasks") :] if "tasks" in members else ()
+        if any(name in after for name in _SHARED_FIELDS):
+            self._text, self._value, self._found = jsontext.decode(self._text, file)
+
+    @property
+    def name(self) -> str | None:
+        """The name it gives its flow, whatever else may be wrong with it."""
+        name = self._value.get("name") if isinstance(self._value, dict) else None
+        return name if isinstance(name, str) else None
+
+    def flow(self) -> Flow:
+        """Return the flow; see `parse_flow`. To be called once."""
+        text, value = self._text, self._value
+        flow, problems = _read(value, self._found, Source(self._file or "<flow>", text), self._check_script)
+        if problems or flow is None or flow.params:  # else nothing of it was nested deep
+            jsontext.check_depth(text, value, self._file)
+        if problems or flow is None:
+            raise FlowError(jsontext.located(problems, text, self._file))
+        return flow
 
 
 def flow_from_mapping(mapping: Mapping[str, Any], check_script: ScriptCheck | None = None) -> Flow:
@@ -134,6 +157,30 @@ class _Reader:
         self._declared: Collection[str] | None = None  # names of declared parameters; None: any are accepted
         self._flow_env: Collection[str] = ()
         self._flow_secrets: Collection[str] = ()
+        self._texts: dict[str, str] = {}
+        self._no_variables: dict[str, Scalar] = {}
+
+    def _shared(self, text: str) -> str:
+        """Return a text that is equal: one and the same for what stands in many tasks, such as the ids that others name."""
+        return self._texts.setdefault(text, text)
+
+    def read_early(self, name: str, members: Mapping[str, Any]) -> Callable[[int, Any], Any] | None:
+        """See `jsontext.ReadElements`: turn tasks into `Task` at once, up to the first that something is wrong with."""
+        if name != "tasks":
+            return None
+        self._shared_fields(members)
+
+        def read(index: int, item: Any) -> Any:
+            """Return the task, or the item as it stands where that is still needed, to report what is wrong with it."""
+            if self.problems or not isinstance(item, dict):
+                return item
+            task = self._task(item, ("tasks", index))
+            if self.problems:
+                return item
+            depends_on = item.get("depends_on", ())
+            return task if isinstance(depends_on, str) or len(depends_on) == len(task.depends_on) else item
+
+        return read
 
     def _problem(self, path: Path, message: str, *, at_key: bool = False) -> None:
         self.problems.append(Found(path, message, at_key))
@@ -149,11 +196,7 @@ class _Reader:
         name = self._name(data, "name", (), "flow")
         if name.lower().endswith(".sh"):
             self._problem(("name",), f'{quoted(name)} ends with ".sh", like the script that is written beside its runs')
-        params = self._params(data.get("params", {}))
-        env = self._flow_env = self._env(data.get("env", {}), ("env",))
-        secret_env: tuple[str, ...] = ()
-        if "secret_env" in data:
-            secret_env = self._flow_secrets = self._secret_env(data["secret_env"], (), {"the flow": env})
+        params, env, secret_env = self._shared_fields(data)
         tasks = self._tasks(data)
         return Flow(
             name=name,
@@ -166,6 +209,15 @@ class _Reader:
             python=self._python(data, ()),
             source=source,
         )
+
+    def _shared_fields(self, data: Mapping[str, Any]) -> tuple[dict[str, Param], dict[str, Scalar], tuple[str, ...]]:
+        """Return the _SHARED_FIELDS, and keep what of them is needed to read a task."""
+        params = self._params(data.get("params", {}))
+        env = self._flow_env = self._env(data.get("env", {}), ("env",))
+        secret_env: tuple[str, ...] = ()
+        if "secret_env" in data:
+            secret_env = self._flow_secrets = self._secret_env(data["secret_env"], (), {"the flow": env})
+        return params, env, secret_env
 
     def _tasks(self, data: dict[str, Any]) -> tuple[Task, ...]:
         items = data.get("tasks")
@@ -180,13 +232,10 @@ class _Reader:
             return ()
         tasks = []
         for index, item in enumerate(items):
-            if isinstance(item, dict):
-                before = len(self.problems)
-                task = self._task(item, ("tasks", index))
-                tasks.append(task)
-                if len(self.problems) == before and len(task.depends_on) == len(item.get("depends_on", ())):
-                    # Not needed any more, and of a large flow it all takes more memory than the flow.
-                    items[index] = None
+            if isinstance(item, Task):
+                tasks.append(item)
+            elif isinstance(item, dict):
+                tasks.append(self._task(item, ("tasks", index)))
             else:
                 self._problem(("tasks", index), f"a task is an object, not {describe(item)}")
                 tasks.append(Task(id="", script=""))
@@ -196,13 +245,14 @@ class _Reader:
     # --- a task -----------------------------------------------------------------------------------------------
 
     def _task(self, data: dict[str, Any], at: Path) -> Task:
-        self._check_fields(data, _TASK_FIELDS, at, "task")
-        task_id = self._name(data, "id", at, "task")
+        if not data.keys() <= _TASK_FIELDS.keys():
+            self._check_fields(data, _TASK_FIELDS, at, "task")
+        task_id = self._shared(self._name(data, "id", at, "task"))
         script = self._script(data, at)
         python = self._python(data, at) if "python" in data else None
         if python is not None and script and not script.endswith(".py"):
             self._problem((*at, "python"), f"has no meaning for {quoted(script)}: only a .py script is run by an interpreter")
-        env = self._env(data["env"], (*at, "env")) if "env" in data else {}
+        env = self._env(data["env"], (*at, "env")) if "env" in data else self._no_variables
         for name in self._flow_secrets:
             if name in env:
                 self._problem((*at, "env", name), f"{name} is a secret of the flow, which this would override", at_key=True)
@@ -232,17 +282,17 @@ class _Reader:
 
     def _depends_on(self, value: Any, at: Path) -> tuple[str, ...]:
         if isinstance(value, str):
-            return (value,)
+            return (self._shared(value),)
         if not isinstance(value, list):
             self._problem((*at, "depends_on"), f"must be an array of task ids, not {describe(value)}")
             return ()
-        ids: dict[str, None] = {}
-        for position, item in enumerate(value):
-            if isinstance(item, str):
-                ids[item] = None
-            else:
-                self._problem((*at, "depends_on", position), f"must be a task id, not {describe(item)}")
-        return tuple(ids)
+        shared = self._texts.setdefault
+        ids = [shared(item, item) for item in value if isinstance(item, str)]
+        if len(ids) < len(value):
+            for position, item in enumerate(value):
+                if not isinstance(item, str):
+                    self._problem((*at, "depends_on", position), f"must be a task id, not {describe(item)}")
+        return tuple(ids) if len(set(ids)) == len(ids) else tuple(dict.fromkeys(ids))
 
     def _script(self, data: dict[str, Any], at: Path) -> str:
         script = data.get("script")
@@ -257,7 +307,7 @@ class _Reader:
             self._script_problems[script] = self._script_problem(script)
         if problem := self._script_problems[script]:
             self._problem((*at, "script"), problem)
-        return script
+        return self._shared(script)
 
     def _script_problem(self, script: str) -> str | None:
         if script.startswith("/") or ".." in script.split("/"):
@@ -436,6 +486,8 @@ class _Reader:
 
     def _name(self, data: dict[str, Any], field: str, at: Path, what: str) -> str:
         value = data.get(field)
+        if isinstance(value, str) and len(value) <= MAX_ID_LENGTH and ID_PATTERN.fullmatch(value):
+            return value
         if field not in data:
             self._problem(at, f'the {what} has no "{field}"')
         elif not isinstance(value, str):
@@ -445,10 +497,8 @@ class _Reader:
                 (*at, field),
                 f"{quoted(value)} is no {what} {field}: letters, digits and _ . - alone, the first a letter, digit or _",
             )
-        elif len(value) > MAX_ID_LENGTH:
-            self._problem((*at, field), f"longer than {MAX_ID_LENGTH} characters")
         else:
-            return value
+            self._problem((*at, field), f"longer than {MAX_ID_LENGTH} characters")
         return ""
 
     def _text(self, data: dict[str, Any], field: str, at: Path) -> str:

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from miniflow import jsontext
 from miniflow.cli import cli
+from miniflow.errors import FlowError
+from miniflow.model import Flow, Task
+from miniflow.parse import parse_flow
 from tests.conftest import Space
 
 FLOW: dict[str, Any] = {
@@ -140,10 +144,26 @@ def dry_run(project: Space, data: bytes) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+def outcome(data: bytes) -> Flow | list[str]:
+    """Return a flow file's flow, or what is wrong with it."""
+    try:
+        return parse_flow(data, "x.json")
+    except FlowError as error:
+        return [str(problem) for problem in error.problems]
+
+
+def outcome_as_a_whole(data: bytes) -> Flow | list[str]:
+    """Return the same of a file that is decoded before anything in it is looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsontext, "_decode_in_parts", lambda *_: None)
+        return outcome(data)
+
+
 def check(project: Space, seed: int) -> int:
     """Break the flow file as the seed says and check what comes of it; return the exit status."""
     rng = random.Random(seed)  # noqa: S311  nothing secret
     data = rng.choice(MUTATIONS)(json.dumps(FLOW, indent=rng.choice([None, 2]), ensure_ascii=rng.random() < 0.5).encode(), rng)
+    assert outcome(data) == outcome_as_a_whole(data), f"seed {seed}"
     status, output, errors = dry_run(project, data)
     if status == 0:
         assert output.endswith(".sh\n"), f"seed {seed}"
@@ -160,6 +180,21 @@ def check(project: Space, seed: int) -> int:
 def test_the_flow_file_is_good_before_it_is_broken(project: Space) -> None:
     status, output, errors = dry_run(project, json.dumps(FLOW).encode())
     assert (status, output, errors) == (0, "out/x.sh\n", "")
+
+
+def test_tasks_are_decoded_one_by_one_unless_what_they_are_checked_by_stands_after_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded = []
+    decode = jsontext.decode
+    monkeypatch.setattr(jsontext, "decode", lambda *args: decoded.append(decode(*args)) or decoded[-1])
+    members = list(FLOW.items())
+
+    for order in (members, members[::-1]):
+        flow = parse_flow(json.dumps(dict(order)))
+        tasks = decoded[-1][1]["tasks"]
+        assert all(isinstance(task, Task) for task in tasks) == (order == members)
+        assert flow == outcome_as_a_whole(json.dumps(FLOW).encode())
 
 
 def test_300_broken_flow_files_give_a_script_or_problems_one_a_line(project: Space) -> None:
