@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,8 @@ import pytest
 
 from miniflow import plan_flow, read_run, run_flow, write_script
 from miniflow.files import close_kept
-from miniflow.rundir import create_run_dir
+from miniflow.rundir import RunDir, create_run_dir
+from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.sinks.run_directory import RunDirectorySink
 from tests.conftest import Space
 
@@ -30,6 +32,11 @@ os.close(os.open(os.environ["STARTED"], os.O_WRONLY))
 os.read(os.open(os.environ["GO_ON"], os.O_RDONLY), 1)
 """
 """Says that it has started, and ends once it may."""
+
+
+def recorder_of(run_dir: RunDir) -> RunDirectorySink:
+    return RunDirectorySink(run_dir, JsonRenderer())
+
 
 FLOW = {
     "name": "x",
@@ -212,7 +219,7 @@ def test_a_run_that_is_not_recorded_any_more_is_interrupted_also_in_the_same_pro
 
 def test_a_child_that_the_host_forks_does_not_keep_the_lock(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    recorder = RunDirectorySink(create_run_dir(tmp_path, "x"))
+    recorder = recorder_of(create_run_dir(tmp_path, "x"))
     (run_dir,) = (path for path in (tmp_path / "x").iterdir())
     go_on, is_there = context.Event(), context.Event()
     child = context.Process(target=lambda: is_there.set() or go_on.wait(), daemon=True)
@@ -231,7 +238,7 @@ def test_a_child_that_the_host_forks_does_not_keep_the_lock(tmp_path: Path) -> N
 
 def test_a_child_that_is_forked_keeps_its_own_files(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    recorder = RunDirectorySink(create_run_dir(tmp_path, "x"))
+    recorder = recorder_of(create_run_dir(tmp_path, "x"))
     number = recorder._journal._descriptor
     recorder.close()
     other = os.open(tmp_path / "other", os.O_WRONLY | os.O_CREAT)
@@ -247,7 +254,7 @@ def test_a_child_that_is_forked_keeps_its_own_files(tmp_path: Path) -> None:
 
 
 def test_a_program_that_the_host_starts_does_not_keep_the_lock(tmp_path: Path) -> None:
-    recorder = RunDirectorySink(create_run_dir(tmp_path, "x"))
+    recorder = recorder_of(create_run_dir(tmp_path, "x"))
     (run_dir,) = (path for path in (tmp_path / "x").iterdir())
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
         close_kept(recorder._journal._descriptor)
@@ -264,9 +271,11 @@ def test_a_writer_waits_for_a_reader_that_looks_whether_it_lives(tmp_path: Path)
     reader = os.open(run_dir.journal, os.O_RDONLY)
     fcntl.flock(reader, fcntl.LOCK_SH)
     recorders: list[RunDirectorySink] = []
-    writer = threading.Thread(target=lambda: recorders.append(RunDirectorySink(run_dir)))
+    writer = threading.Thread(target=lambda: recorders.append(recorder_of(run_dir)))
     writer.start()
-    while "FLOCK" not in (waiting := Path("/proc/locks").read_text()) or "->" not in waiting:
+    is_waiting = re.compile(rf"-> FLOCK .*:{run_dir.journal.stat().st_ino} ").search
+    while not is_waiting(Path("/proc/locks").read_text()):
+        assert writer.is_alive()
         os.sched_yield()
     assert not recorders
 
