@@ -52,8 +52,9 @@ class RunDir:
     def log(self, task_id: str) -> Path:
         return self.path / "logs" / f"{task_id}.jsonl"
 
-    def status(self, task_id: str) -> Path:
-        return self.path / "status" / task_id
+    @property
+    def statuses(self) -> Path:
+        return self.path / "status"
 
     def become_latest(self) -> None:
         """Point the flow's `latest` here.
@@ -89,7 +90,7 @@ def create_run_dir(output_dir: Path, flow: str) -> RunDir:
             except FileExistsError:
                 continue
         (run_dir.path / "logs").mkdir()
-        (run_dir.path / "status").mkdir()
+        run_dir.statuses.mkdir()
     return run_dir
 
 

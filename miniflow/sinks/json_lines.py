@@ -7,6 +7,7 @@ as the encoding of each line apart would cost ten times as much as reading it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -34,25 +35,31 @@ class JsonRenderer:
             None, processors=[_encode], wrapper_class=_EventLog, context_class=dict
         ).bind()
         self._item: Item | None = None
+        self._fields: dict[str, Any] = {}
         self._rendered: bytes | bytearray = b""
 
     def render(self, item: Item) -> bytes | bytearray:
         """Return the lines of an event, or of a chunk of output."""
         if item is not self._item:
-            if isinstance(item, Event):
-                self._rendered = self._log.render(item)
-            else:
-                self._rendered = _with_messages(self._log.render(item.template), item.text)
+            event = item if isinstance(item, Event) else item.template
+            self._fields = event.to_dict()
+            self._rendered = self._log.render(event.name, self._fields)
+            if not isinstance(item, Event):
+                self._rendered = _with_messages(self._rendered, item.text)
             self._item = item
         return self._rendered
+
+    def fields(self, event: Event) -> Mapping[str, Any]:
+        """Return the object that an event is rendered as."""
+        self.render(event)
+        return self._fields
 
 
 class _EventLog(structlog.BoundLoggerBase):
     """A logger that returns what its processors make of an event."""
 
-    def render(self, event: Event) -> bytes:
-        fields = event.to_dict()
-        (rendered,), _ = self._process_event(fields["level"], event.name, fields)
+    def render(self, name: str, fields: dict[str, Any]) -> bytes:
+        (rendered,), _ = self._process_event(fields["level"], name, fields)
         line: bytes = rendered
         return line
 

@@ -70,7 +70,7 @@ class RunDirectorySink:
 
     def _note(self, item: Event, rendered: bytes | bytearray) -> None:
         self._journal.append(rendered)
-        self._record.apply(item.to_dict())
+        self._record.apply(self._renderer.fields(item))
         if isinstance(item, TaskFinished):
             self._close_log(item.task_id, check=True)
             self._statuses.write(item.task_id, item.exit_status)
@@ -172,8 +172,8 @@ class _Statuses:
     """
 
     def __init__(self, run_dir: RunDir) -> None:
-        self._run_dir = run_dir
-        self._written: dict[int, Path] = {}
+        self._folder = str(run_dir.statuses)  # text: to make a path of it takes as long as to make the link
+        self._written: dict[int, str] = {}
         """By exit status, a file that has it."""
 
     def write(self, task_id: str, exit_status: int) -> None:
@@ -182,10 +182,10 @@ class _Statuses:
         Raises:
             OutputError: It cannot be written.
         """
-        path = self._run_dir.status(task_id)
+        path = f"{self._folder}/{task_id}"
         try:
             os.link(self._written[exit_status], path)
         except (KeyError, OSError):
             # The first one; or the earlier one has as many links as it can have, or was removed; or there are no links here.
-            write_atomically(path, b"%d\n" % exit_status)
+            write_atomically(Path(path), b"%d\n" % exit_status)
             self._written[exit_status] = path
