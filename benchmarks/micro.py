@@ -72,7 +72,7 @@ def load(folder: str) -> dict[str, float]:
 def capture(lines: int) -> dict[str, float]:
     """Return the seconds from bytes as they come out of a pipe to events in a task's log."""
     from miniflow.events import OutputChunk, TaskOutput
-    from miniflow.executors.local import READ_BYTES
+    from miniflow.executors.process import READ_BYTES
     from miniflow.lines import LineSplitter
     from miniflow.rundir import create_run_dir
     from miniflow.sinks.json_lines import JsonRenderer

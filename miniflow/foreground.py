@@ -12,6 +12,7 @@ import anyio.abc
 
 from miniflow.errors import OutputError
 from miniflow.events import LEVELS, Event, Level
+from miniflow.executors.spawn import own_descriptors
 from miniflow.feed import Feed
 from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.results import RunResult
@@ -41,6 +42,7 @@ def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unp
     """
     _check_descriptors()
     _keep_memory()
+    own_descriptors()
     foreground = _Foreground(use_json, level, options.get("grace", DEFAULT_GRACE_S))
     try:
         anyio.run(lambda: foreground.go(flow, options))

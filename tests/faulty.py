@@ -65,7 +65,7 @@ PLACES: dict[str, list[tuple[Any, str]]] = {
     "pipe": [(os, "pipe")],
     "socketpair": [(socket, "socketpair")],
     "thread": [(threading, name) for name in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, name)],
-    "spawn": [(subprocess, "_fork_exec")],
+    "spawn": [(subprocess, "_fork_exec"), (os, "posix_spawn")],
     "pidfd": [(os, "pidfd_open")],
     "waitid": [(os, "waitid")],
     "killpg": [(os, "killpg")],

@@ -29,7 +29,7 @@ LAYERS = """
     actions scheduler lines
     files rundir scripts guardian processes lifeline
     resume history
-    executors executors.start executors.strays executors.local
+    executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     catalog interrupts observer runner feed
     prepare
@@ -65,13 +65,15 @@ ALLOWED = {
     "guardian": set(),
     "processes": {"guardian"},
     "lifeline": {"errors", "files", "guardian"},
-    "executors.start": {"executors", "guardian", "results"},
+    "executors.spawn": set(),
+    "executors.watch": {"errors"},
+    "executors.start": {"executors", "executors.spawn", "executors.watch", "guardian", "results"},
     "executors.strays": {"guardian"},
+    "executors.process": {"events", "executors", "executors.start", "executors.strays", "guardian", "results"},
     "executors.local": {
-        "errors",
-        "events",
         "results",
         "executors",
+        "executors.process",
         "executors.start",
         "executors.strays",
         "guardian",
@@ -111,6 +113,7 @@ THIRD_PARTY = {
     "anyio": {
         "api",
         "executors.local",
+        "executors.process",
         "executors.start",
         "executors.strays",
         "foreground",

@@ -24,7 +24,7 @@ import miniflow
 from miniflow import Event, open_run, read_run, run_flow
 from miniflow.actions import Start
 from miniflow.executors import local
-from miniflow.executors.local import _Process
+from miniflow.executors.process import Process
 from miniflow.runner import _Run
 from miniflow.scheduler import Scheduler
 from miniflow.sinks.run_directory import RunDirectorySink
@@ -481,7 +481,7 @@ def interrupting(module: Any, name: str, monkeypatch: pytest.MonkeyPatch, nth: i
     ("module", "name", "nth"),
     [
         (local, "start", 2),
-        (_Process, "close", 1),
+        (Process, "close", 1),
         (Scheduler, "handle", 2),
         (RunDirectorySink, "emit", 3),
         (RunDirectorySink, "emit", 20),

@@ -23,7 +23,7 @@ import anyio.lowlevel
 import pytest
 
 from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, guardian, open_run, read_run, run_flow
-from miniflow.executors import start
+from miniflow.executors import spawn, start
 from tests.conftest import Space, events, only
 
 PYTHON = sys.executable
@@ -700,18 +700,25 @@ def test_with_few_descriptors_tasks_wait_for_one_another_and_all_succeed(space: 
 def refuse_spawns(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Let the start of a task's process fail, with an errno, as long as so many run."""
     real = subprocess.Popen
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[int] = []
+
+    def is_running(pid: int) -> bool:
+        try:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
 
     def install(number: int, while_running: int) -> None:
         def popen(argv: Any, **options: Any) -> Any:
-            if "bufsize" not in options:  # not a task
+            if options["stdin"] != subprocess.DEVNULL:  # not a task
                 return real(argv, **options)
-            if sum(process.returncode is None for process in started) >= while_running:
+            if sum(map(is_running, started)) >= while_running:
                 raise OSError(number, os.strerror(number))
-            started.append(real(argv, **options))
-            return started[-1]
+            process = real(argv, **options)
+            started.append(process.pid)
+            return process
 
-        monkeypatch.setattr(start.subprocess, "Popen", popen)
+        monkeypatch.setattr(spawn.subprocess, "Popen", popen)
 
     return install
 

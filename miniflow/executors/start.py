@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import selectors
-import subprocess
 import threading
 from collections import deque
-from collections.abc import Sequence
 
 import anyio
 
 from miniflow.executors import Attempt
+from miniflow.executors.spawn import spawn
+from miniflow.executors.watch import Watch, new_watch
 from miniflow.guardian import start_time
 from miniflow.results import Outcome
 from miniflow.values import dataclass
@@ -33,8 +32,11 @@ _HINTS = {
 class Started:
     """A process, and what it is watched with."""
 
-    popen: subprocess.Popen[bytes]
-    selector: selectors.BaseSelector
+    pid: int
+    stdout: int
+    """Our end of the pipe, non-blocking."""
+    stderr: int
+    watch: Watch
     exit_fd: int | None
     """Readable when it has ended; None if it cannot be watched."""
     start_time: int | None
@@ -51,27 +53,24 @@ def start(attempt: Attempt, running: int) -> Started:
     Raises:
         OSError: It cannot be started, or should not be as long as others run: the last descriptors are theirs.
     """
-    selector = selectors.DefaultSelector()
+    watch = new_watch()
     try:
-        if running and not _has_headroom(selector, running):
+        if running and not _has_headroom(watch, running):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        reserved = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            popen = _spawn(attempt)
-        finally:
-            os.close(reserved)
+        spawned = spawn(attempt.argv, attempt.env, attempt.cwd)
     except BaseException:
-        selector.close()
+        watch.close()
         raise
+    # Its ends of the pipes are closed again: two descriptors are free, and one of them is what it takes to watch it.
     try:
-        started_at = start_time(popen.pid)
-    except OSError:  # somebody else in this process has taken the last descriptor; it is worth less than the task
-        started_at = None
-    try:
-        exit_fd = _exit_descriptor(popen.pid)
+        exit_fd = _exit_descriptor(spawned.pid)
     except (OSError, RuntimeError):  # no descriptor or thread left, or reaped by somebody else already
         exit_fd = None
-    return Started(popen, selector, exit_fd, started_at)
+    try:
+        started_at = start_time(spawned.pid)
+    except OSError:  # somebody else in this process has taken the last descriptor; it is worth less than the task
+        started_at = None
+    return Started(spawned.pid, spawned.stdout, spawned.stderr, watch, exit_fd, started_at)
 
 
 def is_scarcity(error: OSError) -> bool:
@@ -88,33 +87,10 @@ def not_started(error: OSError) -> Outcome:
     return Outcome(127 if missing else 126, "spawn", error=what)
 
 
-def _has_headroom(selector: selectors.BaseSelector, running: int) -> bool:
+def _has_headroom(watch: Watch, running: int) -> bool:
     # A new descriptor has the lowest number that is free, so all below are taken; those above are few, as numbers are reused.
-    lowest: int = getattr(selector, "fileno", lambda: 0)()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return limit == resource.RLIM_INFINITY or limit - lowest >= HEADROOM + running
-
-
-def _spawn(attempt: Attempt) -> subprocess.Popen[bytes]:
-    def popen(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603  running what the flow says is what this is for
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=attempt.cwd,
-            env=attempt.env,
-            start_new_session=True,
-        )
-
-    try:
-        return popen(attempt.argv)
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            raise
-        # An executable text without "#!": a shell runs it, for every shell and for execvp(3), hence for the bash script.
-        return popen(["/bin/sh", *attempt.argv])
+    return limit == resource.RLIM_INFINITY or limit - watch.fileno() >= HEADROOM + running
 
 
 def _exit_descriptor(pid: int) -> int:

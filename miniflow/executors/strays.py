@@ -81,17 +81,18 @@ class Strays:
         self._attempt = attempt
         self._known: set[tuple[int, int]] = set()
         """Pid and start time of those that were found and asked to end."""
-        self._is_looking = False
+        self.is_looking = False
+        """Whether there must be none."""
 
     def begin(self) -> None:
         """From now on there must be none."""
-        if not self._is_looking and guardian.is_supported():
-            self._is_looking = True
+        if not self.is_looking and guardian.is_supported():
+            self.is_looking = True
             self._search.add(self._attempt)
 
     async def are_left(self, *, kill: bool) -> bool:
         """Return whether some are left; ask those that are new to end, or kill all."""
-        if not self._is_looking:
+        if not self.is_looking:
             return False
         try:
             self._known = {known for known in self._known if guardian.is_alive(*known)}
@@ -114,9 +115,9 @@ class Strays:
 
     def close(self, wait_s: float) -> None:
         """Look no more. If somebody may be left, as nothing can be awaited any more, kill them all here and now."""
-        if not self._is_looking:
+        if not self.is_looking:
             return
-        self._is_looking = False
+        self.is_looking = False
         self._search.remove(self._attempt)
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
@@ -130,8 +131,8 @@ class Strays:
 
     def end(self) -> None:
         """Look no more: nobody is left, or cannot be killed."""
-        if self._is_looking:
-            self._is_looking = False
+        if self.is_looking:
+            self.is_looking = False
             self._search.remove(self._attempt)
 
     def _of(self, found: Iterable[tuple[int, Stat]]) -> set[tuple[int, int]]:

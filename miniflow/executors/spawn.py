@@ -1,0 +1,120 @@
+"""Starting a program as a task sees it: a session of its own, nothing to read, two pipes to write to, and no descriptor more.
+
+There are two ways to the same child. `subprocess.Popen` can do it in any process. posix_spawn takes half the time, but leaves
+the child whatever is inheritable and takes no directory: it is for a process that nobody but us opens files in, and for
+children that stay in its own directory. (glibc's also leaves them signal 32 ignored, one of the two that it keeps for itself.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from miniflow.values import dataclass
+
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What Python ignores for itself, and Popen gives back to children."""
+_has_own_descriptors = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A process that was started, and must be reaped."""
+
+    pid: int
+    stdout: int
+    """Our end of the pipe, non-blocking."""
+    stderr: int
+
+
+def own_descriptors() -> None:
+    """Keep what this process has inherited from its children; from now on it makes no inheritable descriptor.
+
+    For a program that is all ours, and has 0, 1 and 2 open. A library's host may make one at any time.
+    """
+    global _has_own_descriptors
+    try:
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2:
+                _keep(int(name))
+        _has_own_descriptors = _reports_failures()
+    except OSError:  # no /proc
+        return
+
+
+def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Spawned:
+    """Start a program.
+
+    Raises:
+        OSError: As `subprocess.Popen`.
+    """
+    pipes: list[int] = []
+    try:
+        pipes += os.pipe()
+        pipes += os.pipe()
+        os.set_blocking(pipes[0], False)
+        os.set_blocking(pipes[2], False)
+        try:
+            pid = _start(argv, env, cwd, pipes[1], pipes[3])
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            # An executable text without "#!": a shell runs it, for every shell and for execvp(3), hence for the bash script.
+            pid = _start(["/bin/sh", *argv], env, cwd, pipes[1], pipes[3])
+    except BaseException:
+        for descriptor in pipes:
+            os.close(descriptor)
+        raise
+    os.close(pipes[1])
+    os.close(pipes[3])
+    return Spawned(pid, pipes[0], pipes[2])
+
+
+def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, stderr: int) -> int:
+    if _has_own_descriptors and "/" in argv[0] and _is_here(cwd):
+        return os.posix_spawn(
+            argv[0],
+            list(argv),
+            env,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, stdout, 1),
+                (os.POSIX_SPAWN_DUP2, stderr, 2),
+            ],
+            setsid=True,
+            setsigdef=_RESTORED,
+        )
+    popen = subprocess.Popen(  # noqa: S603  running what the flow says is what this is for
+        argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True
+    )
+    popen.returncode = 0  # or it would look for the child when it is deleted: whoever has called us reaps it
+    return popen.pid
+
+
+def _is_here(cwd: str) -> bool:
+    """Return whether a child that does not change its directory is in this one, as if it had changed to it."""
+    try:
+        # Both look a name up in the directory, as changing to it does: not even we may be where that is forbidden by now.
+        return os.path.samestat(os.stat(cwd), os.stat("."))
+    except OSError:
+        return False
+
+
+def _keep(descriptor: int) -> None:
+    try:
+        os.set_inheritable(descriptor, False)
+    except OSError as error:
+        if error.errno != errno.EBADF:  # that of the listing itself
+            raise
+
+
+def _reports_failures() -> bool:
+    """Return whether posix_spawn raises what the child's execve has failed with, and makes sessions: since glibc 2.26."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except ValueError:
+        return False
+    return name == "glibc" and [int(part) for part in version.split(".")] >= [2, 26]

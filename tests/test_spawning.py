@@ -1,0 +1,287 @@
+"""The ways to start a program and to watch it: each makes the same child, and tells the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miniflow.executors import spawn, watch
+from tests.conftest import Space, only
+
+ENV = {"PATH": os.environ["PATH"], "A": "1", "ÄÖ": "caf\udce9", "EMPTY": ""}
+SHOW = """#!{python} -ISE
+import json, os, resource, sys
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+with os.scandir("/proc/self/fd") as entries:
+    names = [entry.name for entry in entries]
+print(json.dumps({{
+    "argv": sys.argv,
+    "env": {{key: value for key, value in os.environ.items() if key != "LC_CTYPE"}},
+    "cwd": os.getcwd(),
+    "files": sorted((int(name), os.path.exists("/proc/self/fd/" + name)) for name in names)[:3],
+    "more": [name for name in names if int(name) > 2 and os.path.exists("/proc/self/fd/" + name)],
+    "stdin": os.readlink("/proc/self/fd/0"),
+    "blocking": [os.get_blocking(n) for n in (0, 1, 2)],
+    "leads": [os.getpid() == os.getsid(0) == os.getpgid(0), os.getppid() == int(sys.argv[1])],
+    "signals": [status[name] for name in ("SigBlk", "SigIgn", "SigCgt")],
+    "limits": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "umask": status["Umask"],
+}}))
+"""
+
+
+# What the child, which is Python as well, ignores for itself.
+OF_PYTHON = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
+# What the C library keeps for itself; its posix_spawn leaves the child the first of them ignored.
+INTERNAL = 1 << 31 | 1 << 32
+
+
+@pytest.fixture(params=["popen", "posix_spawn"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each of the ways to start a program; whether it is the one that is taken is looked at."""
+    monkeypatch.setattr(spawn, "_has_own_descriptors", False)
+    if request.param == "posix_spawn":
+        spawn.own_descriptors()
+        if not spawn._has_own_descriptors:
+            pytest.skip("this system's posix_spawn is not used")
+    taken: list[str] = []
+    for name, place, real in (
+        ("popen", subprocess, subprocess.Popen),
+        ("posix_spawn", os, os.posix_spawn),
+    ):
+
+        def note(*args: Any, name: str = name, real: Callable[..., Any] = real, **options: Any) -> Any:
+            taken.append(name)
+            return real(*args, **options)
+
+        monkeypatch.setattr(place, real.__name__, note)
+    yield request.param
+    assert set(taken) == {request.param}
+
+
+def spawned(argv: list[str], cwd: Path) -> tuple[int, bytes, bytes]:
+    """Start a program; return its exit status and what it has printed."""
+    process = spawn.spawn(argv, ENV, str(cwd))
+    info = os.waitid(os.P_PID, process.pid, os.WEXITED)
+    assert info is not None
+    printed = []
+    for descriptor in (process.stdout, process.stderr):
+        assert not os.get_blocking(descriptor)
+        assert not os.get_inheritable(descriptor)
+        printed.append(os.read(descriptor, 65536))
+        os.close(descriptor)
+    return info.si_status, printed[0], printed[1]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of the test's own, that it is in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def umask() -> int:
+    found = re.search(r"^Umask:\s+(\d+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1], 8)
+
+
+def ignored() -> int:
+    numbers = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    return sum(1 << number - 1 for number in numbers if signal.getsignal(number) == signal.SIG_IGN)
+
+
+def show(here: Path) -> str:
+    script = here / "show"
+    script.write_text(SHOW.format(python=sys.executable))
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_child_is_the_same_whichever_way_it_was_started(here: Path, way: str) -> None:
+    status, out, err = spawned([show(here), str(os.getpid()), "zwei", "", "caf\udce9"], here)
+
+    assert (status, err) == (0, b"")
+    child = json.loads(out)
+    child["signals"] = [int(mask, 16) & ~INTERNAL for mask in child["signals"]]
+    assert child == {
+        "argv": [show(here), str(os.getpid()), "zwei", "", "caf\udce9"],
+        "env": ENV,
+        "cwd": str(here),
+        "files": [[0, True], [1, True], [2, True]],
+        "more": [],
+        "stdin": "/dev/null",
+        "blocking": [True, True, True],
+        "leads": [True, True],
+        "signals": [0, ignored() | OF_PYTHON, 1 << signal.SIGINT - 1],
+        "limits": list(resource.getrlimit(resource.RLIMIT_NOFILE)),
+        "umask": f"{umask():04o}",
+    }
+
+
+def test_what_python_ignores_for_itself_children_do_not(here: Path, way: str) -> None:
+    _, out, _ = spawned(["/bin/grep", "SigIgn", "/proc/self/status"], here)
+
+    ignored = int(out.split()[1], 16)
+    assert not any(ignored >> (number - 1) & 1 for number in (signal.SIGPIPE, signal.SIGXFSZ))
+
+
+def test_both_streams_are_told_apart(here: Path, way: str) -> None:
+    assert spawned(["/bin/sh", "-c", "echo out; echo err >&2; exit 7"], here) == (7, b"out\n", b"err\n")
+
+
+def test_an_executable_text_is_run_by_a_shell(here: Path, way: str) -> None:
+    (here / "plain").write_text('echo "$@"; exit 7\n')
+    (here / "plain").chmod(0o755)
+
+    assert spawned([str(here / "plain"), "a b", "c"], here) == (7, b"a b c\n", b"")
+    assert spawned(["./plain", "a b", "c"], here) == (7, b"a b c\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("none", FileNotFoundError),
+        ("folder", PermissionError),
+        ("plain", PermissionError),
+        ("plain/none", NotADirectoryError),
+        ("no-interpreter", FileNotFoundError),
+        ("loop", OSError),
+    ],
+)
+def test_what_cannot_be_started_is_told_alike(here: Path, way: str, name: str, error: type[OSError]) -> None:
+    (here / "folder").mkdir()
+    (here / "plain").write_text("")
+    (here / "no-interpreter").write_text("#!/no/such/interpreter\n")
+    (here / "no-interpreter").chmod(0o755)
+    (here / "loop").symlink_to("loop")
+    path = str(here / name)
+    before = os.listdir("/proc/self/fd")
+
+    with pytest.raises(error) as raised:
+        spawn.spawn([path], ENV, str(here))
+
+    assert raised.value.filename == path
+    assert raised.value.errno == {"loop": 40}.get(name, raised.value.errno)
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize(
+    ("argv", "cwd"), [(["true"], "."), (["/bin/true"], "folder")], ids=["a name on the PATH", "another directory"]
+)
+def test_what_only_popen_can_do_it_does(here: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], cwd: str) -> None:
+    monkeypatch.setattr(spawn, "_has_own_descriptors", True)
+    monkeypatch.delattr(os, "posix_spawn")
+    (here / "folder").mkdir()
+
+    assert spawned(argv, here / cwd) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["popen", "as own"])
+def test_a_directory_that_has_gone_or_is_another_by_now_is_told_alike(
+    here: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    monkeypatch.setattr(spawn, "_has_own_descriptors", own)
+    place = here / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+    place.rename(here / "moved")
+    with pytest.raises(FileNotFoundError) as raised:
+        spawn.spawn(["/bin/pwd"], ENV, str(place))
+    assert raised.value.filename == str(place)
+
+    place.mkdir()
+    assert spawned(["/bin/pwd", "-P"], place) == (0, f"{place}\n".encode(), b"")
+
+    monkeypatch.chdir(here)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may go anywhere")
+@pytest.mark.parametrize("own", [False, True], ids=["popen", "as own"])
+def test_a_directory_that_is_forbidden_by_now_is_told_alike(here: Path, monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
+    monkeypatch.setattr(spawn, "_has_own_descriptors", own)
+    here.chmod(0)
+    try:
+        with pytest.raises(PermissionError) as raised:
+            spawn.spawn(["/bin/true"], ENV, str(here))
+    finally:
+        here.chmod(0o700)
+
+    assert raised.value.filename == str(here)
+
+
+COMMAND = """
+import os, sys
+from miniflow.__main__ import main
+real = os.posix_spawn
+def note(*args, **options):
+    with open("spawned", "a") as file:
+        file.write("posix_spawn\\n")
+    return real(*args, **options)
+os.posix_spawn = note
+main()
+"""
+
+
+def test_a_task_of_the_command_has_none_of_the_descriptors_that_its_caller_let_it_inherit(space: Space) -> None:
+    script = 'import os; print(os.path.exists("/proc/self/fd/78"))'
+    space.script("looked_up.py", script)
+    space.script("direct.py", script)
+    tasks = [{"id": "looked_up", "script": "looked_up.py", "python": "python3"}, {"id": "direct", "script": "direct.py"}]
+    space.flow({"name": "f", "tasks": tasks})
+
+    command = [sys.executable, "-c", COMMAND, "-f", "flows", "-t", "tasks", "-o", "out", "run", "f"]
+    process = subprocess.run(
+        ["bash", "-c", 'exec 78</dev/null; exec "$@"', "bash", *command],
+        cwd=space.path,
+        env={**space.environ(), "PYTHONPATH": str(Path(spawn.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (process.returncode, process.stderr) == (0, "")
+    assert (space.path / "spawned").read_text() == "posix_spawn\n"
+    printed = only([json.loads(line) for line in process.stdout.splitlines()], "task.output")
+    assert [(event["task_id"], event["message"]) for event in printed] == [("looked_up", "False"), ("direct", "False")]
+
+
+@pytest.mark.parametrize("kind", [watch._Epoll, watch._Selector])
+def test_a_watch_tells_what_is_readable_and_what_is_at_its_end(kind: Callable[[], watch.Watch]) -> None:
+    watching = kind()
+    first, first_end = os.pipe()
+    second, second_end = os.pipe()
+
+    def is_readable() -> bool:
+        return bool(select.select([watching.fileno()], [], [], 0)[0])
+
+    watching.add(first)
+    watching.add(second)
+    assert (watching.ready(), is_readable()) == ([], False)
+
+    os.write(first_end, b"x")
+    assert (watching.ready(), is_readable()) == ([first], True)
+
+    os.close(second_end)
+    assert (sorted(watching.ready()), is_readable()) == (sorted([first, second]), True)
+
+    watching.remove(second)
+    assert watching.ready() == [first]
+
+    watching.close()
+    for descriptor in (first, first_end, second):
+        os.close(descriptor)
