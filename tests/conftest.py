@@ -15,11 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Whoever started the tests may ignore these (`nohup`, `&` in a shell); what the tests start shall not.
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+
+# Containers like to forbid bytecode; then each of our many processes would compile all that it loads. The workers of pytest, and
+# what they start, come after this.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return twice the number of processors: half of the time, a test waits for time limits and periods of grace."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+# A machine that is busy is no failure, and a run of the tests can be had again: those behind the marker are random.
+settings.register_profile(
+    "default suite",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("default suite")
 
 # What a task of a test was run with and how it behaves: see Space.recorder.
 RECORDER = """

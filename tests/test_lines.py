@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from miniflow import lines
@@ -40,13 +40,11 @@ def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
 
-@settings(deadline=None)
 @given(streams, st.lists(st.integers(0, 10_000), max_size=10))
 def test_the_chunks_that_bytes_come_in_make_no_difference(data: bytes, cuts: list[int]) -> None:
     assert split(*chunked(data, cuts)) == split(data)
 
 
-@settings(deadline=None)
 @given(streams)
 def test_lines_are_what_stands_between_the_ends_of_lines(data: bytes) -> None:
     expected = data.decode("utf-8", "backslashreplace").split("\n")
@@ -56,7 +54,6 @@ def test_lines_are_what_stands_between_the_ends_of_lines(data: bytes) -> None:
     assert split(data) == [(line, False) for line in expected]
 
 
-@settings(max_examples=300, deadline=None)
 @given(streams, st.lists(st.integers(0, 10_000), max_size=10))
 def test_long_lines_come_in_parts_and_nothing_of_them_is_lost(data: bytes, cuts: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -84,7 +81,6 @@ def test_long_lines_come_in_parts_and_nothing_of_them_is_lost(data: bytes, cuts:
     assert rest == []
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="aé€😀", min_size=9, max_size=40))
 def test_no_character_is_cut_in_two(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -862,46 +862,51 @@ def test_a_host_that_has_children_of_its_own_keeps_them(space: Space) -> None:
         assert own.wait() == 7
 
 
-def test_without_descriptors_tasks_fail_as_not_started_and_the_run_ends(space: Space) -> None:
-    space.script("task.sh", "exit 0")
-    program = """
+WITHOUT = """
 import anyio, json, os, resource, sys
 from miniflow import MiniFlowError, run_flow
 
-async def main(directories):
+async def main(left, directories):
     def limit(event):
         if event.name == "run.started":
             used = max(int(fd) for fd in os.listdir("/proc/self/fd")) + 1
-            resource.setrlimit(resource.RLIMIT_NOFILE, (used + int(sys.argv[2]), 4096))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + left, 4096))
     tasks = [{"id": f"t{n}", "script": "task.sh"} for n in range(6)]
     try:
         result = await run_flow({"name": "x", "tasks": tasks}, parallel=6, keep_going=True, on_event=limit, **directories)
     except MiniFlowError as error:
-        print(json.dumps(str(error)))
-    else:
-        print(json.dumps([[t.state, t.exit_status, t.reason] for t in result.tasks.values()]))
+        return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    return [[t.state, t.exit_status, t.reason] for t in result.tasks.values()]
 
-anyio.run(main, json.loads(sys.argv[1]), backend=sys.argv[3])
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+print(json.dumps([anyio.run(main, left, json.loads(sys.argv[2]), backend=sys.argv[1]) for left in range(1, 14, 2)]))
 """
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_without_descriptors_tasks_fail_as_not_started_and_the_run_ends(space: Space, backend: str) -> None:
+    space.script("task.sh", "exit 0")
     directories = json.dumps({key: str(path) for key, path in space.directories.items()})
 
-    for backend in ("asyncio", "trio"):
-        for left in range(1, 14, 2):
-            process = subprocess.run(
-                [PYTHON, "-W", "error", "-c", program, directories, str(left), backend],
-                capture_output=True,
-                text=True,
-                check=False,
-                env=space.environ(),
-            )
+    process = subprocess.run(
+        [PYTHON, "-W", "error", "-c", WITHOUT, backend, directories],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=space.environ(),
+    )
 
-            assert process.stderr == ""
-            outcome = json.loads(process.stdout)
-            if isinstance(outcome, str):
-                assert outcome.startswith("cannot write")
-                continue
-            for task in outcome:
-                assert task in (["succeeded", 0, "exit"], ["failed", 126, "spawn"])
+    assert process.stderr == ""
+    outcomes = json.loads(process.stdout)
+    assert len(outcomes) == 7
+    for outcome in outcomes:
+        if isinstance(outcome, str):
+            assert outcome.startswith("cannot write")
+            continue
+        for task in outcome:
+            assert task in (["succeeded", 0, "exit"], ["failed", 126, "spawn"])
 
 
 # --- the ways to wait

@@ -141,7 +141,7 @@ def expected_to_run(first: Run, second: Run, tasks: Sequence[PlannedTask], chang
     return to_run
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75)
 @given(
     graphs(),
     subsets,
@@ -182,7 +182,7 @@ def test_exactly_that_runs_which_has_to(
     assert set(second.ran) <= taken_over.reasons.keys()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75)
 @given(graphs(), st.lists(st.tuples(subsets, st.integers(0, 25), st.integers(1, 6)), min_size=1, max_size=5), rngs)
 def test_however_often_it_is_broken_off_or_stopped_nothing_that_succeeded_runs_again(
     tasks: list[PlannedTask], breaks: list[tuple[set[int], int, int]], rng: random.Random

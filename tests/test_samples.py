@@ -59,15 +59,6 @@ def test_a_source_that_does_not_exist_fails_the_first_task_and_skips_the_others(
     assert "did you mean json?" in result.stdout
 
 
-def test_measuring_the_standard_library_gives_the_same_bytes_at_any_worker_limit(samples: Space) -> None:
-    path = samples.path / "reports/stdlib_measures.json"
-    assert samples.miniflow("run", "measure_stdlib", "--parallel", "2").returncode == 0
-    first = path.read_bytes()
-    path.unlink()
-    assert samples.miniflow("run", "measure_stdlib", "--parallel", "9").returncode == 0
-    assert path.read_bytes() == first
-
-
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "tasks").glob("*.py")))
 def test_each_script_explains_itself(script: str) -> None:
     result = subprocess.run(

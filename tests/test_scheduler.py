@@ -238,7 +238,6 @@ def expected_ends(tasks: Sequence[T]) -> dict[int, tuple[str, str]]:
 # --- properties
 
 
-@settings(max_examples=300, deadline=None)
 @given(graphs(), limits, st.booleans(), rngs, st.one_of(st.none(), st.integers(0, 20)))
 def test_every_run_keeps_the_invariants_whatever_happens_in_it(
     tasks: list[T], limit: int, keep_going: bool, rng: random.Random, stop_at: int | None
@@ -252,7 +251,7 @@ def test_every_run_keeps_the_invariants_whatever_happens_in_it(
         assert run.verdict == ("failed" if "failed" in run.ends.values() else "succeeded")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=75)
 @given(graphs(), limits, rngs)
 def test_under_keep_going_every_task_ends_as_the_rules_say_whatever_the_order(
     tasks: list[T], limit: int, rng: random.Random
@@ -262,7 +261,7 @@ def test_under_keep_going_every_task_ends_as_the_rules_say_whatever_the_order(
     assert {task: (state, run.reasons[task]) for task, state in run.ends.items()} == expected_ends(tasks)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=75)
 @given(graphs(), limits, rngs)
 def test_under_fail_fast_no_task_for_which_success_counts_starts_after_a_failure(
     tasks: list[T], limit: int, rng: random.Random
@@ -282,7 +281,6 @@ def test_under_fail_fast_no_task_for_which_success_counts_starts_after_a_failure
         assert all(run.ends[other] == "succeeded" for other in tasks[task].upstream)
 
 
-@settings(max_examples=100, deadline=None)
 @given(graphs(), limits, st.booleans(), rngs, st.one_of(st.none(), st.integers(0, 20)))
 def test_the_same_stimuli_bring_the_same_actions(
     tasks: list[T], limit: int, keep_going: bool, rng: random.Random, stop_at: int | None
@@ -294,7 +292,7 @@ def test_the_same_stimuli_bring_the_same_actions(
     assert [action for stimulus in run.stimuli for action in again.handle(stimulus)] == run.actions
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=75)
 @given(graphs(), rngs)
 def test_with_one_slot_tasks_start_in_the_order_of_the_script(tasks: list[T], rng: random.Random) -> None:
     run = Simulation(tasks, 1, keep_going=True, rng=rng).run()
@@ -303,7 +301,7 @@ def test_with_one_slot_tasks_start_in_the_order_of_the_script(tasks: list[T], rn
     assert run.starts == [task for task in order if task in run.attempts]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=75)
 @given(graphs(), st.integers(2, 5), st.booleans(), rngs)
 def test_with_more_slots_the_ready_task_that_is_first_in_the_order_starts_first(
     tasks: list[T], limit: int, keep_going: bool, rng: random.Random
@@ -315,7 +313,7 @@ def test_with_more_slots_the_ready_task_that_is_first_in_the_order_starts_first(
         assert not (started and left) or max(started) < min(left)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=75)
 @given(graphs(), st.integers(2, 5), st.booleans(), rngs)
 def test_with_more_slots_the_ready_task_with_the_longest_path_before_it_starts_first(
     tasks: list[T], limit: int, keep_going: bool, rng: random.Random
@@ -331,7 +329,7 @@ def test_with_more_slots_the_ready_task_with_the_longest_path_before_it_starts_f
         assert not (started and left) or places[-1] < min(place_of[task] for task in left)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=75)
 @given(graphs(max_size=15), st.integers(1, 5), st.data())
 def test_the_whole_takes_no_longer_than_the_bound_of_list_scheduling(tasks: list[T], slots: int, data: st.DataObject) -> None:
     """Makespan ≤ work/m + (1 - 1/m)·critical path. R. L. Graham, SIAM J. Appl. Math. 17 (1969)."""

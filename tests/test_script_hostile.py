@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from miniflow import plan_flow, read_run, write_script
@@ -25,8 +25,8 @@ from tests.hostile import FRAGMENTS, file_names, texts, variable_names
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 PROJECT = Path(__file__).parent.parent
 
-few = settings(deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-many = settings(few, derandomize=False, max_examples=1000)
+few = settings(max_examples=12)
+many = settings(max_examples=1000, derandomize=False)
 
 # shellcheck takes half a second: what it finds is reported as it was found, not made smaller for minutes.
 AS_FOUND = [Phase.explicit, Phase.reuse, Phase.generate]
@@ -50,8 +50,8 @@ planned_tasks = st.lists(
         retry_delays_s=st.sampled_from([(), (0.0,), (0.5, 86400.0)]),
         retry_on=st.sampled_from([(), (1, 255)]),
     ),
-    min_size=1,
-    max_size=4,
+    min_size=4,
+    max_size=6,
     unique_by=lambda task: task.id,
 ).map(lambda tasks: tuple([task if task.script.endswith(".py") else replace(task, python=None) for task in tasks]))  # fmt: skip
 
@@ -99,7 +99,7 @@ def check_findings(plan: Plan) -> None:
     assert findings(render_script(plan)) == ""
 
 
-@settings(few, max_examples=15, phases=AS_FOUND)
+@settings(max_examples=6, phases=AS_FOUND)
 @given(plans)
 def test_nothing_is_found_in_a_script_of_hostile_text(plan: Plan) -> None:
     check_findings(plan)
@@ -124,8 +124,8 @@ def words_that_bash_reads(words: list[str], **env: str) -> list[str]:
     return done.stdout.decode().split("\0")[:-1]
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
-@given(st.lists(texts, min_size=1, max_size=20))
+@settings(max_examples=30)
+@given(st.lists(texts, min_size=5, max_size=30))
 def test_a_quoted_word_is_read_as_it_was(words: list[str]) -> None:
     assert words_that_bash_reads(words) == words
 

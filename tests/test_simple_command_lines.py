@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from miniflow import listing
@@ -31,7 +31,6 @@ ENVIRONS = st.fixed_dictionaries(
 
 
 @given(st.lists(WORDS, max_size=6) | st.lists(WORDS, max_size=4).map(lambda words: [*words, "list"]), ENVIRONS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_answered_without_click_is_what_click_would_have_read(
     monkeypatch: pytest.MonkeyPatch, args: list[str], environ: dict[str, str]
 ) -> None:
