@@ -22,8 +22,8 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
-# Containers like to forbid bytecode; then each of our many processes would compile all that it loads. The workers of pytest, and
-# what they start, come after this.
+# Containers like to forbid bytecode; then each of our many processes would compile all that it loads. The workers of
+# pytest come after this, and so does what they start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
