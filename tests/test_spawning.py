@@ -10,13 +10,15 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from miniflow.executors import spawn, watch
+from miniflow import guardian
+from miniflow.executors import Attempt, spawn, start, watch
 from tests.conftest import Space, only
 
 ENV = {"PATH": os.environ["PATH"], "A": "1", "ÄÖ": "caf\udce9", "EMPTY": ""}
@@ -258,6 +260,37 @@ def test_a_task_of_the_command_has_none_of_the_descriptors_that_its_caller_let_i
     assert (space.path / "spawned").read_text() == "posix_spawn\n"
     printed = only([json.loads(line) for line in process.stdout.splitlines()], "task.output")
     assert [(event["task_id"], event["message"]) for event in printed] == [("looked_up", "False"), ("direct", "False")]
+
+
+def start_times(count: int) -> list[tuple[int | None, int | None]]:
+    """Return the start times of some processes as we have them, and as the system tells them."""
+    times = []
+    for _ in range(count):
+        started = start.start(Attempt(["/bin/true"], ENV, "/", None, 0), 0)
+        times.append((started.start_time, guardian.start_time(started.pid)))
+        assert started.exit_fd is not None
+        os.waitid(os.P_PID, started.pid, os.WEXITED)
+        for descriptor in (started.stdout, started.stderr, started.exit_fd):
+            os.close(descriptor)
+        started.watch.close()
+    return times
+
+
+@pytest.mark.parametrize("times", [pytest.param(50, id="some"), pytest.param(5_000, id="many", marks=pytest.mark.stress)])
+def test_the_start_time_by_the_clock_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    monkeypatch.setattr(start, "_start_times", start._StartTimes())
+
+    for ours, systems in start_times(times):
+        assert ours == systems
+
+
+def test_it_is_read_where_the_clock_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "_start_times", start._StartTimes())
+    real = time.clock_gettime_ns
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: real(clock) + 3_600_000_000_000)
+
+    for ours, systems in start_times(5):
+        assert ours == systems
 
 
 @pytest.mark.parametrize("kind", [watch._Epoll, watch._Selector])

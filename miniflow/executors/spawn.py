@@ -97,8 +97,8 @@ def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, s
 def _is_here(cwd: str) -> bool:
     """Return whether a child that does not change its directory is in this one, as if it had changed to it."""
     try:
-        # Both look a name up in the directory, as changing to it does: not even we may be where that is forbidden by now.
-        return os.path.samestat(os.stat(cwd), os.stat("."))
+        # By the name that it has now; and whether we may enter it, as changing to it asks.
+        return os.getcwd() == cwd and os.access(".", os.X_OK)
     except OSError:
         return False
 
