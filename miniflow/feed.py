@@ -6,7 +6,6 @@ reads is slowed down by its full pipe.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import anyio
@@ -21,14 +20,9 @@ MAX_WAITING_CHARACTERS = 1024 * 1024
 
 
 class Feed(Generic[Held]):
-    """A queue with an end.
+    """A queue with an end."""
 
-    Args:
-        hold: Returns what is kept of an item until it is read, and how many characters it counts for; None: it is left out.
-    """
-
-    def __init__(self, hold: Callable[[Item], tuple[Held, int] | None]) -> None:
-        self._hold = hold
+    def __init__(self) -> None:
         self._held: list[Held] = []
         self._characters = 0
         self._is_closed = False
@@ -36,14 +30,15 @@ class Feed(Generic[Held]):
         self._has_items: anyio.Event | None = None
         self._has_room: anyio.Event | None = None
 
-    def emit(self, item: Item) -> None:
-        """See `Sink.emit`. Never waits; call `wait_for_room` before producing more."""
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the reader has taken everything, and waits for more."""
+        return self._has_items is not None
+
+    def put(self, held: Held, characters: int) -> None:
+        """Have something taken that counts for so many characters. Never waits: `wait_for_room` before producing more."""
         if self._is_closed:
             return
-        kept = self._hold(item)
-        if kept is None:
-            return
-        held, characters = kept
         self._held.append(held)
         self._characters += characters
         self._tell_reader()
@@ -83,6 +78,9 @@ class Feed(Generic[Held]):
             self._has_room = None
 
 
-def whole_item(item: Item) -> tuple[Item, int]:
-    """Have a feed hold items as they are: a line counts for its text and a hundred more."""
-    return item, len(item.text) + 100 * (item.text.count("\n") + 1) if isinstance(item, OutputChunk) else 1000
+class EventFeed(Feed[Item]):
+    """A sink that passes events on, lines of output in chunks."""
+
+    def emit(self, item: Item) -> None:
+        """See `Sink.emit`. A line counts for its text and a hundred more."""
+        self.put(item, len(item.text) + 100 * (item.text.count("\n") + 1) if isinstance(item, OutputChunk) else 1000)

@@ -92,7 +92,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], mode: int = 0o66
             raise
 
 
-def write_all(descriptor: int, data: bytes | bytearray) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write everything; `os.write` alone may write less, on a disk that is getting full for one.
 
     Raises:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, Protocol, TypeVar, Unpack
 
 import anyio
 import anyio.abc
@@ -20,7 +20,7 @@ from miniflow.errors import OutputError, ParamsError, UsageError
 from miniflow.events import Event
 from miniflow.executors import Executor
 from miniflow.executors.local import LocalExecutor
-from miniflow.feed import Feed, whole_item
+from miniflow.feed import EventFeed
 from miniflow.files import write_atomically
 from miniflow.history import earlier_durations
 from miniflow.interrupts import uninterrupted
@@ -167,20 +167,30 @@ def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> contextlib.Abstra
     A reader that is slow slows the tasks' output down. Leaving the block before the run is over cancels it: every process is
     ended and every status recorded before the block is left. Options and errors are those of `run_flow`.
     """
-    feed = Feed(whole_item)
+    feed = EventFeed()
     opened = contextlib.asynccontextmanager(uninterrupted(_opened))
     return opened(partial(Run, feed), flow, feed, JsonRenderer(), **options)
 
 
+class SinkFeed(Sink, Protocol):
+    """A sink that passes on what it is given, to somebody it waits for."""
+
+    async def wait_for_room(self) -> None:
+        """Wait until that one has caught up."""
+
+    def close(self) -> None:
+        """Take in nothing more."""
+
+
 def open_shown(
-    flow: FlowLike, feed: Feed[Any], renderer: JsonRenderer, **options: Unpack[RunOptions]
+    flow: FlowLike, feed: SinkFeed, renderer: JsonRenderer, **options: Unpack[RunOptions]
 ) -> contextlib.AbstractAsyncContextManager[OpenRun]:
     """Run a flow while the block runs, as `open_run` does, for whoever reads the feed.
 
     Args:
         flow: As of `run_flow`.
-        feed: Of the caller's making.
-        renderer: What the record is rendered by. Whoever renders events for the feed by it as well does that at no cost.
+        feed: Of the caller's making; closed when the run is over.
+        renderer: What the record is rendered by. The feed renders events by it as well at no cost.
         options: As of `run_flow`.
     """
     opened = contextlib.asynccontextmanager(uninterrupted(_opened))
@@ -190,7 +200,7 @@ def open_shown(
 async def _opened(
     new_run: Callable[[_Prepared, anyio.CancelScope], AnyRun],
     flow: FlowLike,
-    feed: Feed[Any],
+    feed: SinkFeed,
     renderer: JsonRenderer,
     **options: Unpack[RunOptions],
 ) -> AsyncIterator[AnyRun]:
@@ -301,7 +311,7 @@ class OpenRun:
 class Run(OpenRun):
     """A run that is going on: an asynchronous iterator of its events, and its result once it is over."""
 
-    def __init__(self, feed: Feed[Item], prepared: _Prepared, scope: anyio.CancelScope) -> None:
+    def __init__(self, feed: EventFeed, prepared: _Prepared, scope: anyio.CancelScope) -> None:
         super().__init__(prepared, scope)
         self._feed = feed
         self._events: deque[Event] = deque()

@@ -35,7 +35,7 @@ LAYERS = """
     prepare
     running
     api
-    messages simple completion listing signals stdout foreground
+    messages simple completion listing signals stdout display foreground
     arguments cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
@@ -105,6 +105,7 @@ ALLOWED = {
     },
     "interrupts": set(),
     "signals": set(),
+    "display": {"events", "feed", "sinks", "sinks.console", "sinks.json_lines", "stdout"},
 }
 
 # Who may import what does not come with Python.

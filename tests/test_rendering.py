@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from miniflow.events import OutputChunk, TaskFinished, TaskOutput
 from miniflow.lines import LineSplitter
-from miniflow.sinks.console import ConsoleRenderer
+from miniflow.sinks.console import for_people
 from miniflow.sinks.json_lines import JsonRenderer
 
 AT_NS = 1_700_000_000_123_456_789
@@ -45,9 +45,7 @@ def test_as_json_each_line_says_what_its_event_is(text: str) -> None:
 
 @given(texts)
 def test_for_people_the_lines_of_a_chunk_are_what_each_would_be_alone(text: str) -> None:
-    renderer = ConsoleRenderer()
-
-    assert renderer.render(chunk(text))[0] == "".join(renderer.render(event)[0] for event in chunk(text).events())
+    assert for_people(chunk(text))[0] == "".join(for_people(event)[0] for event in chunk(text).events())
 
 
 @given(st.binary(max_size=200))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from miniflow.events import LEVELS, Event, Level, OutputChunk, TaskOutput
+from miniflow.events import OutputChunk, TaskOutput
 from miniflow.sinks import Item
 
 # What a terminal may take for a command: a task's output must not move the cursor, set the title or worse.
@@ -18,26 +18,14 @@ def harmless(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text.removesuffix("\r"))
 
 
-class ConsoleRenderer:
-    """Renders events for people.
-
-    Args:
-        minimum: Events below this level render as nothing.
-    """
-
-    def __init__(self, minimum: Level = "info") -> None:
-        self._minimum = LEVELS[minimum]
-
-    def render(self, item: Item) -> tuple[str, str]:
-        """Return what goes to standard output (what tasks print), and what goes to standard error (progress)."""
-        event: Event = item.template if isinstance(item, OutputChunk) else item
-        if LEVELS[event.level] < self._minimum:
-            return "", ""
-        if isinstance(event, TaskOutput):
-            name = f"{event.task_id} │ "
-            return _with_name(name, item.text) if isinstance(item, OutputChunk) else f"{name}{harmless(event.line)}\n", ""
-        mark = {"warning": "warning: ", "error": "error: "}.get(event.level, "")
-        return "", f"{mark}{harmless(event.message)}\n"
+def for_people(item: Item) -> tuple[str, str]:
+    """Return what goes to standard output (what tasks print), or else what goes to standard error (progress)."""
+    if isinstance(item, OutputChunk):
+        return _with_name(f"{item.template.task_id} │ ", item.text), ""
+    if isinstance(item, TaskOutput):
+        return f"{item.task_id} │ {harmless(item.line)}\n", ""
+    mark = {"warning": "warning: ", "error": "error: "}.get(item.level, "")
+    return "", f"{mark}{harmless(item.message)}\n"
 
 
 def _with_name(name: str, text: str) -> str:
