@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from miniflow.errors import FlowError, ParamsError
@@ -105,17 +105,11 @@ class Plan:
 
     def argv(self, task: PlannedTask) -> list[str]:
         """Return the command of a task."""
-        script = os.path.join(self.place.tasks_dir, task.script)
-        if task.script.endswith(".py"):
-            return [self.python(task), script, *task.args]
-        if task.script.endswith(".sh"):
-            return ["bash", script, *task.args]
-        return [script, *task.args]
+        return [*_program(self.place.tasks_dir, self.place.work_dir, task.script, task.python or self.place.python), *task.args]
 
     def python(self, task: PlannedTask) -> str:
         """Return the interpreter of a task: a path, or a name to be looked up on the PATH."""
-        python = task.python or self.place.python
-        return os.path.join(self.place.work_dir, python) if "/" in python else python
+        return _python(self.place.work_dir, task.python or self.place.python)
 
     def cwd(self, task: PlannedTask) -> str:
         """Return the working directory of a task."""
@@ -163,6 +157,19 @@ class Plan:
             "retry_on": task.retry_on,
             **({"secret_env": task.secret_env} if task.secret_env else {}),
         }
+
+
+@lru_cache(maxsize=256)  # many tasks run one script, and their commands are asked for again and again
+def _program(tasks_dir: str, work_dir: str, script: str, python: str) -> tuple[str, ...]:
+    """Return a command but for its arguments."""
+    path = os.path.join(tasks_dir, script)
+    if script.endswith(".py"):
+        return _python(work_dir, python), path
+    return ("bash", path) if script.endswith(".sh") else (path,)
+
+
+def _python(work_dir: str, python: str) -> str:
+    return os.path.join(work_dir, python) if "/" in python else python
 
 
 def make_plan(

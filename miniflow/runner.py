@@ -1,6 +1,6 @@
 """Runs a plan: scheduler + executor + sinks. The only event loop code besides the executors.
 
-    drive ──actions──► attempts (one coroutine each) ──stimuli──► drive
+    drive ──actions──► attempts (one coroutine a slot) ──stimuli──► drive
 
 `drive` alone calls the scheduler. When the run is cancelled, or its record cannot be written, the attempts end their processes
 and `drive` goes on, shielded, until the scheduler has seen every task end: then the record is complete, and only then does the
@@ -175,8 +175,10 @@ class _Run:
         """How many tasks of the run's there are, `drive` among them."""
         self._alarm = anyio.CancelScope()
         """Around the wait for the end of the run's time."""
-        self._launching: set[int] = set()
-        """Tasks whose attempt is a coroutine that has not begun."""
+        self._launching: deque[Start] = deque()
+        """Attempts that no coroutine has begun with."""
+        self._idle: set[anyio.Event] = set()
+        """What wakes each of the coroutines that wait for their next attempt."""
         self._sinks = list(setup.sinks)
         self._began_at = time.monotonic()
         self.secrets = patterns(os.fsencode(setup.environ.get(name, "")) for name in plan.secret_env)
@@ -194,6 +196,7 @@ class _Run:
             "MINIFLOW_PARAMS": plan.params_json,
         }
         self._base_env.setdefault("PYTHONUNBUFFERED", "1")
+        self._run_mark = f"MINIFLOW_RUN_ID={setup.run_id}"
 
     def start_soon(self, group: anyio.abc.TaskGroup, function: Callable[..., Awaitable[None]], *args: object) -> None:
         """Start a task of the run's."""
@@ -270,9 +273,8 @@ class _Run:
 
     def _launch_no_more(self) -> None:
         """Give up the attempts that have not begun: where a loop shuts down they never will, and elsewhere they end at once."""
-        for task in sorted(self._launching):
-            self._tell(NotStarted(task))
-        self._launching.clear()
+        while self._launching:
+            self._tell(NotStarted(self._launching.popleft().task))
 
     async def _work(self, group: anyio.abc.TaskGroup) -> None:
         done = 0
@@ -281,13 +283,14 @@ class _Run:
                 action = self._actions.popleft()
                 self._perform(action, group)
                 done += 1
-                # One process at most is started before others have their turn.
-                if isinstance(action, Start) or done % _CHECKPOINT_EVERY == 0:
+                # One process at most is started before others have their turn: here, or where we wait below.
+                is_start = type(action) is Start and (self._actions or self._stimuli)
+                if is_start or done % _CHECKPOINT_EVERY == 0:
                     await anyio.lowlevel.checkpoint()
             if self._has_ended:
                 return
             while not self._stimuli:
-                if self.interrupt is not None and self._going == 1:
+                if self.interrupt is not None and self._going - len(self._idle) == 1:
                     raise self.interrupt  # somebody has gone without a word, and nobody is left to say one
                 self._has_stimuli = anyio.Event()
                 await self._has_stimuli.wait()
@@ -299,12 +302,15 @@ class _Run:
 
     def _perform(self, action: Action, group: anyio.abc.TaskGroup) -> None:
         match action:
-            case Start(task, attempt):
+            case Start(task):
                 if self._is_stopping:
                     self._tell(NotStarted(task))
                 else:
-                    self._launching.add(task)
-                    self.start_soon(group, self._attempt, task, attempt, group)
+                    self._launching.append(action)
+                    if self._idle:
+                        self._idle.pop().set()
+                    else:
+                        self.start_soon(group, self._run_attempts, group)
             case Wait(task, attempt, delay_s, outcome):
                 self.emit(
                     TaskRetrying(
@@ -337,6 +343,8 @@ class _Run:
 
     def _end(self, state: EndState) -> None:
         self._has_ended = True
+        for wake in self._idle:
+            wake.set()
         exit_status = {"succeeded": 0, "failed": 1, "cancelled": self._setup.exit_status_if_cancelled()}[state]
         error = None
         if self._error is not None:
@@ -374,16 +382,27 @@ class _Run:
             )
         )
 
+    async def _run_attempts(self, group: anyio.abc.TaskGroup) -> None:
+        """Run one attempt after the other; to make a coroutine for each would take several times as long as to wake one."""
+        while not self._has_ended:
+            if self._launching:
+                start = self._launching.popleft()
+                await self._attempt(start.task, start.attempt, group)
+                continue
+            wake = anyio.Event()
+            self._idle.add(wake)
+            try:
+                await wake.wait()
+            finally:
+                self._idle.discard(wake)
+
     async def _attempt(self, task: int, number: int, group: anyio.abc.TaskGroup) -> None:
-        if task not in self._launching:
-            return  # the run went on without it
-        self._launching.remove(task)
         planned = self._plan.tasks[task]
-        observer = AttemptObserver(self._output, planned.id, number, partial(self._started, task, number))
+        argv = self._plan.argv(planned)
+        observer = AttemptObserver(self._output, planned.id, number, partial(self._started, task, number, tuple(argv)))
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
-        marks = (f"MINIFLOW_RUN_ID={self._setup.run_id}", f"MINIFLOW_TASK_ID={planned.id}")
-        cwd = self._plan.cwd(planned)
-        attempt = Attempt(self._plan.argv(planned), env, cwd, planned.timeout_s, self._plan.grace_s, marks)
+        marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
+        attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
         try:
             await observer.wait_for_room()
             await self._look_at_script(planned.script)
@@ -410,7 +429,7 @@ class _Run:
         else:
             scripts.read(name)
 
-    def _started(self, task: int, attempt: int, pid: int, start_time: int | None) -> None:
+    def _started(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
         self._first_start.setdefault(task, time.monotonic())
         planned, scripts = self._plan.tasks[task], self._setup.scripts
         sha256 = scripts.sha256(planned.script) if scripts else None
@@ -420,7 +439,7 @@ class _Run:
                 planned.id,
                 attempt,
                 pid,
-                tuple(self._plan.argv(planned)),
+                argv,
                 start_time,
                 self.taken_over.reasons[task] if self.taken_over and attempt == 1 else None,
                 scripts is not None and sha256 != scripts.planned[planned.script],
