@@ -20,6 +20,10 @@ MAX_ARGUMENT_BYTES = 128 * 1024
 """One argument or `NAME=value` of this size or more, its final NUL included, is refused by Linux (MAX_ARG_STRLEN)."""
 
 
+_SURELY_SHORT = MAX_ARGUMENT_BYTES // 4
+"""Texts of fewer characters take fewer bytes than that, whatever they are."""
+
+
 def parse_params(text: bytes | str, origin: str) -> dict[str, Any]:
     """Return the parameters of a JSON text.
 
@@ -130,32 +134,31 @@ class Expander:
         if not any(isinstance(value, str) and "{{" in value for value in flow.env.values()):
             self._plain_flow_env = {name: self._variable(name, value, ("env", name), "") for name, value in flow.env.items()}
 
-    def args(self, task: Task, at: Path) -> tuple[str, ...]:
+    def args(self, task: Task, task_at: Path) -> tuple[str, ...]:
         """Return the arguments of a task's script."""
-        if not task.args:
-            return ()
+        if isinstance(task.args, tuple) and self._are_plain(task.args):
+            return task.args
+        at = (*task_at, "args")
         result = []
         if isinstance(task.args, Mapping):
             for path, argument in self._options(task, at):
                 self._check(argument, path)
                 result.append(argument)
             return tuple(result)
-        if isinstance(task.args, tuple) and self._are_plain(task.args):
-            return task.args
         for index, item in enumerate(task.args):
             text = self._argument(item, (*at, index), task.id)
             if text is not None:
                 result.append(text)
         return tuple(result)
 
-    def env(self, task: Task, at: Path) -> dict[str, str]:
+    def env(self, task: Task, task_at: Path) -> dict[str, str]:
         """Return what a task's environment has beyond its caller's: the flow's variables, then the task's own."""
         shared = self._plain_flow_env
         if shared is None:
             shared = {name: self._variable(name, value, ("env", name), task.id) for name, value in self._flow.env.items()}
         if not task.env:
             return shared
-        own = {name: self._variable(name, value, (*at, name), task.id) for name, value in task.env.items()}
+        own = {name: self._variable(name, value, (*task_at, "env", name), task.id) for name, value in task.env.items()}
         return {**shared, **own}
 
     def cwd(self, cwd: str, task_id: str, at: Path) -> str | None:
@@ -175,12 +178,10 @@ class Expander:
 
     def _are_plain(self, values: tuple[Scalar, ...]) -> TypeGuard[tuple[str, ...]]:
         """Return whether values are texts that nothing can be wrong with."""
-        if self._secrets:
-            return False
         for value in values:
-            if not isinstance(value, str) or "{{" in value or len(value) * 4 >= MAX_ARGUMENT_BYTES:
+            if not isinstance(value, str) or "{{" in value or len(value) >= _SURELY_SHORT:
                 return False
-        return True
+        return not self._secrets
 
     def _argument(self, item: Json, at: Path, task_id: str) -> str | None:
         value = self._value(item, at, task_id)

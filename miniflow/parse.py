@@ -50,6 +50,8 @@ _NO_RETRIES = Retries()
 _FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "secret_env", "python", "tasks")
 _SHARED_FIELDS = ("params", "env", "secret_env")
 """Those of them that decide what may stand in a task."""
+_MOST_TASKS_FIELDS = frozenset({"id", "script", "depends_on", "args"})
+"""A task that has no others needs to be asked for none."""
 _TASK_FIELDS = dict.fromkeys((
     "id", "script", "description", "depends_on", "args", "env", "secret_env", "cwd", "python", "retries", "timeout",
     "trigger_rule",
@@ -153,7 +155,8 @@ class _Reader:
     def __init__(self, check_script: ScriptCheck | None) -> None:
         self.problems: list[Found] = []
         self._check_script = check_script
-        self._script_problems: dict[str, str | None] = {}
+        self._scripts: dict[str, tuple[str, str | None]] = {}
+        """Each script that was named, as one text for all its tasks, and what is wrong with it."""
         self._declared: Collection[str] | None = None  # names of declared parameters; None: any are accepted
         self._flow_env: Collection[str] = ()
         self._flow_secrets: Collection[str] = ()
@@ -245,10 +248,13 @@ class _Reader:
     # --- a task -----------------------------------------------------------------------------------------------
 
     def _task(self, data: dict[str, Any], at: Path) -> Task:
-        if not data.keys() <= _TASK_FIELDS.keys():
-            self._check_fields(data, _TASK_FIELDS, at, "task")
         task_id = self._shared(self._name(data, "id", at, "task"))
         script = self._script(data, at)
+        depends_on = self._depends_on(data["depends_on"], at) if "depends_on" in data else ()
+        args = self._args(data["args"], (*at, "args")) if "args" in data else ()
+        if data.keys() <= _MOST_TASKS_FIELDS:
+            return Task(task_id, script, "", depends_on, args, self._no_variables)
+        self._check_fields(data, _TASK_FIELDS, at, "task")
         python = self._python(data, at) if "python" in data else None
         if python is not None and script and not script.endswith(".py"):
             self._problem((*at, "python"), f"has no meaning for {quoted(script)}: only a .py script is run by an interpreter")
@@ -265,8 +271,8 @@ class _Reader:
             id=task_id,
             script=script,
             description=self._text(data, "description", at) if "description" in data else "",
-            depends_on=self._depends_on(data["depends_on"], at) if "depends_on" in data else (),
-            args=self._args(data["args"], (*at, "args")) if "args" in data else (),
+            depends_on=depends_on,
+            args=args,
             env=env,
             secret_env=(
                 self._secret_env(data["secret_env"], at, {"the flow": self._flow_env, "the task": env})
@@ -303,11 +309,12 @@ class _Reader:
             else:
                 self._problem(at, 'the task has no "script"')
             return ""
-        if script not in self._script_problems:
-            self._script_problems[script] = self._script_problem(script)
-        if problem := self._script_problems[script]:
+        if script not in self._scripts:
+            self._scripts[script] = script, self._script_problem(script)
+        shared, problem = self._scripts[script]
+        if problem:
             self._problem((*at, "script"), problem)
-        return self._shared(script)
+        return shared
 
     def _script_problem(self, script: str) -> str | None:
         if script.startswith("/") or ".." in script.split("/"):
@@ -486,19 +493,20 @@ class _Reader:
 
     def _name(self, data: dict[str, Any], field: str, at: Path, what: str) -> str:
         value = data.get(field)
-        if isinstance(value, str) and len(value) <= MAX_ID_LENGTH and ID_PATTERN.fullmatch(value):
-            return value
-        if field not in data:
+        # Most are also names as Python has them, which is seen much faster.
+        if isinstance(value, str) and ((value.isidentifier() and value.isascii()) or ID_PATTERN.fullmatch(value)):
+            if len(value) <= MAX_ID_LENGTH:
+                return value
+            self._problem((*at, field), f"longer than {MAX_ID_LENGTH} characters")
+        elif field not in data:
             self._problem(at, f'the {what} has no "{field}"')
         elif not isinstance(value, str):
             self._problem((*at, field), f"must be a string, not {describe(value)}")
-        elif not ID_PATTERN.fullmatch(value):
+        else:
             self._problem(
                 (*at, field),
                 f"{quoted(value)} is no {what} {field}: letters, digits and _ . - alone, the first a letter, digit or _",
             )
-        else:
-            self._problem((*at, field), f"longer than {MAX_ID_LENGTH} characters")
         return ""
 
     def _text(self, data: dict[str, Any], field: str, at: Path) -> str:

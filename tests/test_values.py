@@ -141,6 +141,18 @@ def test_they_can_be_matched() -> None:
             pytest.fail("not matched")
 
 
+def test_a_class_of_an_application_can_extend_one() -> None:
+    class Extended(Named):  # type: ignore[misc, valid-type]
+        def __init__(self, x: int) -> None:
+            super().__init__(x, name="extended")
+            self.y = x + 1
+
+    extended = Extended(1)
+    assert (type(extended), extended.x, extended.name, extended.y) == (Extended, 1, "extended", 2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        extended.x = 2
+
+
 def test_a_dataclass_of_an_application_can_extend_one() -> None:
     @dataclasses.dataclass(frozen=True)
     class Extended(Named):  # type: ignore[misc, valid-type]
