@@ -156,6 +156,17 @@ def only(items: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [item for item in items if item["event"] == name]
 
 
+def insist(process: subprocess.Popen[Any], number: int) -> None:
+    """Send a signal to a script that has had one already, until it ends.
+
+    bash misses a signal that comes in the very moment in which it begins to wait, as it does again after the first.
+    """
+    while process.returncode is None:
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+
+
 @pytest.fixture
 def space(tmp_path: Path) -> Space:
     return Space(tmp_path)

@@ -29,7 +29,9 @@ from miniflow.runner import _Run
 from miniflow.scheduler import Scheduler
 from miniflow.sinks.run_directory import RunDirectorySink
 from tests.conftest import Space, survivors
+from tests.reaping import reaping_handler, reaping_thread
 from tests.records import assert_whole
+from tests.stubborn import TASKS, only_run, put_scripts
 
 PACKAGE = str(Path(miniflow.__file__).parent)
 
@@ -46,11 +48,7 @@ FLOW = {
 LONG = {
     "name": "f",
     "tasks": [
-        {"id": "sleeps", "script": "sleeps.sh"},
-        {"id": "deaf", "script": "deaf.sh"},
-        {"id": "stopped", "script": "stopped.sh"},
-        {"id": "loud", "script": "loud.sh"},
-        {"id": "fails", "script": "fails.sh", "retries": {"max": 3, "delay": 600}},
+        *TASKS,
         {"id": "after", "script": "prints.sh", "depends_on": "sleeps", "trigger_rule": "all_done"},
     ],
 }
@@ -59,11 +57,7 @@ LONG = {
 @pytest.fixture
 def project(space: Space) -> Space:
     space.script("prints.sh", "echo hello; echo there >&2; printf 'no end'")
-    space.script("fails.sh", "echo failing; exit 3")
-    space.script("sleeps.sh", "echo up; exec sleep 600")
-    space.script("deaf.sh", "trap '' TERM; echo up; sleep 600 & sleep 600")
-    space.script("stopped.sh", "echo up; kill -STOP $$")
-    space.script("loud.sh", "while :; do echo loud; done")
+    put_scripts(space)
     return space
 
 
@@ -278,10 +272,9 @@ async def read_to_the_end(space: Space) -> None:
 
 def ended(space: Space, flow: dict[str, Any]) -> str | None:
     """Return the state of the one run of the space, whose record is whole, or None if there is none; the run goes away."""
-    runs = list((space.output_dir / flow["name"]).glob("2*"))
-    if not runs:
+    run_dir = only_run(space, flow["name"])
+    if run_dir is None:
         return None
-    (run_dir,) = runs
     state = assert_whole(run_dir, [task["id"] for task in flow["tasks"]])
     assert read_run(run_dir).tasks["fails"].state != "succeeded"
     assert space.latest(flow["name"]) == run_dir.resolve()
@@ -366,39 +359,6 @@ async def test_the_function_that_is_told_of_events_cancels_or_raises_at_each(pro
 
 
 # --- hosts that reap the children of others
-
-
-@contextlib.contextmanager
-def reaping_thread() -> Iterator[None]:
-    def reap() -> None:
-        while not stop.is_set():
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                os.sched_yield()
-
-    stop = threading.Event()
-    thread = threading.Thread(target=reap)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-@contextlib.contextmanager
-def reaping_handler() -> Iterator[None]:
-    def reap(number: int, frame: object) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-
-    before = signal.signal(signal.SIGCHLD, reap)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.mark.parametrize("step", EVERY)

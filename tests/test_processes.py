@@ -25,6 +25,7 @@ import pytest
 from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, guardian, open_run, read_run, run_flow
 from miniflow.executors import spawn, start
 from tests.conftest import Space, events, only
+from tests.reaping import reaping_thread
 
 PYTHON = sys.executable
 
@@ -809,22 +810,9 @@ def test_a_run_that_is_stopped_while_tasks_wait_for_their_start_ends(
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_host_that_reaps_every_child_never_makes_a_success_of_it(space: Space, status: int) -> None:
     space.script("task.py", f"import sys; sys.exit({status})")
-    stop = threading.Event()
 
-    def reap() -> None:
-        while not stop.is_set():
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                os.sched_yield()
-
-    thread = threading.Thread(target=reap)
-    thread.start()
-    try:
+    with reaping_thread():
         result = run(space, [{"script": "task.py"}] * 5, parallel=5)
-    finally:
-        stop.set()
-        thread.join()
 
     # Whoever is first has the status: ours is exact, or known to be lost.
     for task in result.tasks.values():

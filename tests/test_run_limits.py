@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ from miniflow.actions import AttemptEnded, Begin, Cancel, End, Finish, NotStarte
 from miniflow.durations import MAX_S, format_duration, parse_duration, read_duration
 from miniflow.results import OUT_OF_TIME, Outcome
 from miniflow.scheduler import Scheduler
-from tests.conftest import Space, events, only
+from tests.conftest import Space, events, insist, only, survivors
 from tests.test_equivalence import World, behaving, check_attempts, check_journals
 from tests.test_scheduler import T
 
@@ -63,23 +62,13 @@ def project(space: Space) -> Space:
     return space
 
 
-@pytest.fixture
-def marker(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A variable that every process of the test's runs has in its environment; at the end no process has it."""
-    value = str(uuid.uuid4())
-    monkeypatch.setenv("MARKER", value)
-    yield value
-    assert marked(value) == []
-
-
-def marked(marker: str) -> list[list[str]]:
+def marked(marker: str) -> list[str]:
     """Return the command lines of all processes but our own that have the marker in their environment."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for pid in survivors(marker):
         with contextlib.suppress(OSError):
-            if f"MARKER={marker}".encode() in (process / "environ").read_bytes() and process.name != str(os.getpid()):
-                found.append((process / "cmdline").read_text().split("\0"))
-    return [command for command in found if command != [""]]  # a zombie has none
+            found.append(Path(f"/proc/{pid}/cmdline").read_text())
+    return found
 
 
 def flow_of(*tasks: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -547,7 +536,7 @@ def test_a_signal_during_it_kills_at_once_and_the_script_exits_with_124(project:
     script = script_of(project, flow_of("hears.sh", AFTER_A), timeout=1, grace=600)
     with script_running(project, script) as process:
         wait_until(lambda: "heard" in (project.latest("demo") / "logs/a.log").read_text())
-        process.send_signal(signal.SIGTERM)
+        insist(process, signal.SIGTERM)
     assert process.returncode == 124
     assert ends(read_run(project.latest("demo"))) == {"a": OUT, "b": NOT_BEGUN}
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import stat
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from miniflow import plan_flow, read_run, write_script
-from tests.conftest import Space, events, only
+from tests.conftest import Space, events, insist, only
 
 GOLDEN = Path(__file__).with_name("golden")
 REWRITE = bool(os.environ.get("MINIFLOW_REWRITE_GOLDEN"))
@@ -921,7 +920,7 @@ def test_a_second_signal_kills_the_children_of_a_task_that_has_ended_already(spa
             assert alive.readline() == "ready\n"
             process.terminate()
             assert alive.readline() == "heard\n"
-            process.terminate()
+            insist(process, signal.SIGTERM)
             assert alive.read() == ""
         process.communicate()
     assert process.returncode == -signal.SIGTERM
@@ -1008,11 +1007,7 @@ def test_a_second_signal_kills_at_once(space: Space) -> None:
             assert alive.readline() == "ready\n"
             process.terminate()
             assert alive.readline() == "heard\n"
-            gone = select.poll()
-            gone.register(alive, 0)
-            process.send_signal(signal.SIGINT)
-            while not gone.poll(5000):  # bash misses a signal that comes in the very moment in which it begins to wait
-                process.send_signal(signal.SIGINT)
+            insist(process, signal.SIGINT)
             assert set(alive) <= {"heard\n"}
         process.communicate()
     assert process.returncode == -signal.SIGTERM

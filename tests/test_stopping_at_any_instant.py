@@ -20,6 +20,7 @@ import pytest
 from miniflow import MiniFlowError, read_run
 from tests.conftest import Space, survivors
 from tests.records import assert_whole, is_of_pythons_start
+from tests.stubborn import TASKS, only_run, put_scripts
 
 INSTANTS = str(Path(__file__).with_name("instants.py"))
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -27,11 +28,7 @@ GRACE_S = 0.2
 FLOW: dict[str, Any] = {
     "name": "f",
     "tasks": [
-        {"id": "sleeps", "script": "sleeps.sh"},
-        {"id": "deaf", "script": "deaf.sh"},
-        {"id": "stopped", "script": "stopped.sh"},
-        {"id": "loud", "script": "loud.sh"},
-        {"id": "fails", "script": "fails.sh", "retries": {"max": 3, "delay": 600}},
+        *TASKS,
         *({"id": f"quick{n}", "script": "quick.sh"} for n in range(20)),
         {"id": "after", "script": "quick.sh", "depends_on": "sleeps", "trigger_rule": "all_done"},
     ],
@@ -48,11 +45,7 @@ SHORT: dict[str, Any] = {  # it ends of itself
 
 @pytest.fixture
 def project(space: Space) -> Space:
-    space.script("sleeps.sh", "echo up; sleep 600 & sleep 600")
-    space.script("deaf.sh", "trap '' TERM; echo up; sleep 600 & sleep 600")
-    space.script("stopped.sh", "echo up; kill -STOP $$")
-    space.script("loud.sh", "while :; do echo loud; done")
-    space.script("fails.sh", "exit 3")
+    put_scripts(space)
     space.script("quick.sh", "echo quick")
     space.flow(FLOW)
     space.flow(SHORT)
@@ -67,10 +60,9 @@ def command(space: Space, flow: dict[str, Any], *args: str, program: Sequence[st
 def ended(space: Space, flow: dict[str, Any]) -> str | None:
     """Return the state of the one run there was, or None if there was none. What there is goes away."""
     tasks = [task["id"] for task in flow["tasks"]]
-    runs = list((space.output_dir / flow["name"]).glob("2*"))
-    if not runs:
+    run_dir = only_run(space, flow["name"])
+    if run_dir is None:
         return None
-    (run_dir,) = runs
     run_dir = run_dir.rename(space.path / run_dir.name)
     if not (run_dir / "events.jsonl").exists() or not (run_dir / "events.jsonl").stat().st_size:
         with contextlib.suppress(MiniFlowError):
