@@ -366,7 +366,7 @@ class _Run:
     def _finish(self, task: int, attempt: int, state: EndState, outcome: Outcome) -> None:
         self._counts[state] += 1
         now = time.monotonic()
-        duration_s = round(now - self._first_start.get(task, now), 6)
+        duration_s = round(now - self._first_start.pop(task, now), 6)
         self.emit(
             TaskFinished(
                 *self._now(),

@@ -417,6 +417,7 @@ async def _prepare(
                 resumed = ResumedRun(find_run(output_dir, loaded.name, LATEST if resume is True else resume))
                 on_error.callback(resumed.close)
             plan = plan_loaded(loaded, options) if resumed is None else _plan_resumed(loaded, options, resumed.old)
+            del loaded  # it has all of a large file's text
             require_secrets(plan, os.environ)
             lifeline.open(plan.flow)  # before the rest, so that it starts while we do that
             scripts = Scripts(plan.place.tasks_dir, [task.script for task in plan.tasks])

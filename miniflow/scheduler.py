@@ -15,6 +15,7 @@ is good for, sameness with the script or an early end, is for others to know.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Sequence
 from heapq import heappop, heappush
 from typing import Any, Literal, Protocol, TypeAlias
@@ -123,8 +124,9 @@ class Scheduler:
         self._open_upstream = [len(task.upstream) for task in tasks]
         self._upstream_ends = bytearray(len(tasks))
         self._downstream = downstream_of([task.upstream for task in tasks])
-        self._order = order
-        self._place_of = [0] * len(tasks)
+        # Arrays, as lists of so many numbers take ten times as much.
+        self._order = array("I", order)
+        self._place_of = array("I", bytes(self._order.itemsize * len(tasks)))
         for place, task in enumerate(order):
             self._place_of[task] = place
         self._ready: list[int] = []  # heap of places; may hold those of tasks that are cancelled by now
