@@ -14,9 +14,10 @@ from miniflow.errors import OutputError
 from miniflow.events import Level
 from miniflow.executors.spawn import own_descriptors
 from miniflow.plan import DEFAULT_GRACE_S
+from miniflow.prepared import RunOptions
 from miniflow.results import RunResult
 from miniflow.runner import unwrapped
-from miniflow.running import OpenRun, RunOptions, open_shown
+from miniflow.running import OpenRun, open_shown
 from miniflow.signals import StopSignals, die_by
 from miniflow.sinks.json_lines import JsonRenderer
 

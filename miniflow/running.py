@@ -1,10 +1,8 @@
-"""The Python API's asynchronous half: where plan, executor and sinks are put together to a run."""
+"""The Python API's asynchronous half: runs to their end, and runs that are watched while they go on."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -13,19 +11,10 @@ from typing import Any, Protocol, TypeVar, Unpack
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 
-from miniflow.bash import script_parts
-from miniflow.errors import OutputError, ParamsError, UsageError
 from miniflow.events import Event
-from miniflow.executors import Executor
-from miniflow.executors.local import LocalExecutor
 from miniflow.feed import EventFeed
-from miniflow.files import write_atomically
-from miniflow.history import earlier_durations
 from miniflow.interrupts import uninterrupted
-from miniflow.lifeline import Lifeline
-from miniflow.model import Flow
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
@@ -33,33 +22,14 @@ from miniflow.prepare import (
     DEFAULT_TASKS_DIR,
     FlowLike,
     PathLike,
-    PlanOptions,
     TaskIds,
-    check_parallel,
-    load_flow,
-    output_directory,
-    plan_loaded,
-    require_secrets,
 )
+from miniflow.prepared import Prepared, RunOptions, prepare_run
 from miniflow.results import RunResult
-from miniflow.resume import LATEST, ResumedRun, find_run
-from miniflow.reuse import OldRun, TakenOver, plan_document, take_over
-from miniflow.rundir import RunDir, create_run_dir
-from miniflow.runner import RunSetup, new_scheduler, run_plan, unwrapped
-from miniflow.scheduler import Scheduler
-from miniflow.scripts import Scripts
+from miniflow.runner import unwrapped
 from miniflow.sinks import Item, Sink
 from miniflow.sinks.callback import CallbackSink
 from miniflow.sinks.json_lines import JsonRenderer
-from miniflow.sinks.run_directory import RunDirectorySink
-from miniflow.values import dataclass
-
-
-class RunOptions(PlanOptions, total=False):
-    """The keyword arguments of everything that runs a flow; `run_flow` says what they mean."""
-
-    parallel: int
-    resume: bool | str
 
 
 async def run_flow(
@@ -129,7 +99,7 @@ async def run_flow(
 
 
 async def _run_to_its_end(flow: FlowLike, sinks: Sequence[Sink], **options: Unpack[RunOptions]) -> RunResult:
-    prepared: _Prepared | None = None
+    prepared: Prepared | None = None
     failure: BaseException | None = None
     scope = _own_scope()
     has_ended = anyio.Event()
@@ -138,7 +108,7 @@ async def _run_to_its_end(flow: FlowLike, sinks: Sequence[Sink], **options: Unpa
         nonlocal prepared, failure
         try:
             with scope:
-                prepared = await _prepare(flow, sinks, JsonRenderer(), **options)
+                prepared = await prepare_run(flow, sinks, JsonRenderer(), **options)
                 await prepared.go()
         except (KeyboardInterrupt, SystemExit) as error:
             failure = error  # out of this task it would end an asyncio loop at once
@@ -198,7 +168,7 @@ def open_shown(
 
 
 async def _opened(
-    new_run: Callable[[_Prepared, anyio.CancelScope], AnyRun],
+    new_run: Callable[[Prepared, anyio.CancelScope], AnyRun],
     flow: FlowLike,
     feed: SinkFeed,
     renderer: JsonRenderer,
@@ -214,7 +184,7 @@ async def _opened(
         nonlocal run, failure
         try:
             with scope:
-                prepared = await _prepare(flow, [feed], renderer, **options)
+                prepared = await prepare_run(flow, [feed], renderer, **options)
                 run = new_run(prepared, scope)
                 is_ready.set()
                 await run._go(feed.wait_for_room)
@@ -256,7 +226,7 @@ def _own_scope() -> anyio.CancelScope:
 class OpenRun:
     """A run that is going on: what can be done to it, and its result once it is over."""
 
-    def __init__(self, prepared: _Prepared, scope: anyio.CancelScope) -> None:
+    def __init__(self, prepared: Prepared, scope: anyio.CancelScope) -> None:
         self._prepared = prepared
         self._scope = scope
         self._exit_status_if_cancelled = 130
@@ -311,7 +281,7 @@ class OpenRun:
 class Run(OpenRun):
     """A run that is going on: an asynchronous iterator of its events, and its result once it is over."""
 
-    def __init__(self, feed: EventFeed, prepared: _Prepared, scope: anyio.CancelScope) -> None:
+    def __init__(self, feed: EventFeed, prepared: Prepared, scope: anyio.CancelScope) -> None:
         super().__init__(prepared, scope)
         self._feed = feed
         self._events: deque[Event] = deque()
@@ -338,146 +308,3 @@ class Run(OpenRun):
 
 
 AnyRun = TypeVar("AnyRun", bound=OpenRun)
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """A run with all that it needs, before its first event."""
-
-    plan: Plan
-    run_dir: RunDir
-    recorder: RunDirectorySink
-    executor: Executor
-    lifeline: Lifeline
-    sinks: Sequence[Sink]
-    parallel: int
-    scripts: Scripts
-    resumed: ResumedRun | None
-    taken_over: TakenOver | None
-    scheduler: Scheduler
-
-    @property
-    def result(self) -> RunResult:
-        return self.recorder.record.result(self.plan.flow, self.run_dir)
-
-    async def go(
-        self,
-        wait_for_room: Callable[[], Awaitable[None]] | None = None,
-        exit_status_if_cancelled: Callable[[], int] = lambda: 130,
-        on_timeout: Callable[[], object] = lambda: None,
-    ) -> None:
-        setup = RunSetup(
-            run_id=self.run_dir.run_id,
-            run_dir=str(self.run_dir.path),
-            executor=self.executor,
-            sinks=[self.recorder, *self.sinks],
-            environ=dict(os.environ),
-            parallel=self.parallel,
-            exit_status_if_cancelled=exit_status_if_cancelled,
-            on_timeout=on_timeout,
-            wait_for_room=wait_for_room,
-            scripts=self.scripts,
-            taken_over=self.taken_over,
-            scheduler=self.scheduler,
-        )
-        try:
-            await run_plan(self.plan, setup)
-        finally:
-            self.lifeline.close()
-            self.recorder.close()
-            if self.resumed is not None:
-                self.resumed.close()
-
-
-async def _prepare(
-    flow: FlowLike,
-    sinks: Sequence[Sink],
-    renderer: JsonRenderer,
-    *,
-    parallel: int = 1,
-    resume: bool | str = False,
-    **options: Unpack[PlanOptions],
-) -> _Prepared:
-    check_parallel(parallel)
-    if not isinstance(resume, bool | str):
-        raise UsageError(f"resume must be True, or the id of a run, not {resume!r}")
-
-    lifeline = Lifeline()
-    lock = threading.Lock()
-    is_given_up = False
-    closing: list[Callable[[], None]] = []
-
-    def prepare() -> _Prepared:
-        flows_dir, tasks_dir = options.get("flows_dir", DEFAULT_FLOWS_DIR), options.get("tasks_dir", DEFAULT_TASKS_DIR)
-        loaded = load_flow(flow, flows_dir=flows_dir, tasks_dir=tasks_dir)
-        with contextlib.ExitStack() as on_error:
-            resumed = None
-            if resume is not False:
-                output_dir = Path(output_directory(options))
-                resumed = ResumedRun(find_run(output_dir, loaded.name, LATEST if resume is True else resume))
-                on_error.callback(resumed.close)
-            plan = plan_loaded(loaded, options) if resumed is None else _plan_resumed(loaded, options, resumed.old)
-            del loaded  # it has all of a large file's text
-            require_secrets(plan, os.environ)
-            lifeline.open(plan.flow)  # before the rest, so that it starts while we do that
-            scripts = Scripts(plan.place.tasks_dir, [task.script for task in plan.tasks])
-            taken_over = None
-            if resumed is not None:
-                taken_over = take_over(plan, scripts.planned, resumed.old)
-                resumed.end_leftovers(plan.grace_s)
-            durations_s = {}
-            if 1 < parallel < len(plan.tasks):  # otherwise nobody has to wait for a slot, or it is not for us to say who
-                durations_s = earlier_durations(Path(plan.place.output_dir), plan.flow, [task.id for task in plan.tasks])
-            scheduler = new_scheduler(plan, parallel, taken_over, durations_s)
-            run_dir = create_run_dir(Path(plan.place.output_dir), plan.flow)
-            recorder = RunDirectorySink(run_dir, renderer)  # locked before anybody can come upon it by `latest`
-            on_error.callback(recorder.close)
-            write_atomically(run_dir.plan, plan_document(plan, scripts.planned, taken_over))
-            write_atomically(run_dir.script, script_parts(plan), mode=0o700)
-            run_dir.become_latest()
-            on_error.pop_all()
-        closing.append(recorder.close)
-        if resumed is not None:
-            closing.append(resumed.close)
-        if is_given_up:
-            let_go()
-        executor = LocalExecutor(lifeline)
-        return _Prepared(plan, run_dir, recorder, executor, lifeline, sinks, parallel, scripts, resumed, taken_over, scheduler)
-
-    def let_go() -> None:
-        """Leave a run whose journal is empty: whoever reads it finds that it was interrupted.
-
-        An asyncio loop that shuts down gives up what it awaits, while the thread goes on: it may be done with the run or not.
-        """
-        nonlocal is_given_up
-        with lock:
-            is_given_up = True
-            lifeline.close()
-            for close in closing:
-                close()
-
-    with contextlib.ExitStack() as undo:
-        undo.callback(let_go)
-        # Reading and planning a large flow takes longer than an event loop should be kept.
-        try:
-            prepared = await anyio.to_thread.run_sync(prepare)
-        except RuntimeError as error:
-            if str(error) != "can't start new thread":
-                raise
-            raise OutputError("cannot start a thread; raise `ulimit -u`, or the container's limit") from error
-        undo.pop_all()
-        return prepared
-
-
-def _plan_resumed(flow: Flow, options: PlanOptions, old: OldRun) -> Plan:
-    """Return the plan of a run that resumes another, whose parameters it has unless it is given some."""
-    if options.get("params") is not None:
-        return plan_loaded(flow, options)
-    try:
-        return plan_loaded(flow, {**options, "params": old.given_params})
-    except ParamsError as error:
-        # Whoever resumes has given none of them, and the flow may have changed.
-        raise ParamsError(
-            f"{error}\nparams: they are those that run {old.run_id} was given; to resume it with others, give them"
-            " (with {}: the flow's defaults)"
-        ) from None

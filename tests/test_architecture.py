@@ -33,7 +33,7 @@ LAYERS = """
     sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     catalog interrupts observer runner feed
     prepare
-    running
+    prepared running
     api
     messages simple completion listing signals stdout display foreground
     arguments cli commandline __main__
@@ -118,6 +118,7 @@ THIRD_PARTY = {
         "executors.start",
         "executors.strays",
         "foreground",
+        "prepared",
         "runner",
         "running",
         "feed",

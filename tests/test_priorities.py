@@ -141,7 +141,7 @@ def test_at_parallel_1_the_order_stays_the_scripts_and_nothing_is_read(
     project: Space, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.summary(second=9.5)
-    monkeypatch.setattr("miniflow.running.earlier_durations", lambda *_: pytest.fail("it is read"))
+    monkeypatch.setattr("miniflow.prepared.earlier_durations", lambda *_: pytest.fail("it is read"))
     assert started(run(project, TASKS, parallel=1)) == ["first", "second", "third", "long", "longer"]
     assert run(project, TASKS, parallel=len(TASKS)).state == "succeeded"  # nobody waits for a slot
 
