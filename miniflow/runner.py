@@ -1,4 +1,4 @@
-"""Runs a plan: scheduler + executor + sinks. The only event loop code besides the executors.
+"""Runs a plan: scheduler + executor + reporter. The only event loop code besides the executors.
 
     drive ──actions──► attempts (one coroutine a slot) ──stimuli──► drive
 
@@ -20,47 +20,20 @@ import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
 
-from miniflow.actions import (
-    Action,
-    AttemptEnded,
-    Begin,
-    Cancel,
-    End,
-    EndState,
-    Finish,
-    NotStarted,
-    RetryDue,
-    Reuse,
-    Skip,
-    Start,
-    Stimulus,
-    Stop,
-    Wait,
-)
-from miniflow.durations import format_duration
-from miniflow.errors import MiniFlowError, OutputError
-from miniflow.events import (
-    OutputChunk,
-    RunFinished,
-    RunStarted,
-    TaskCancelled,
-    TaskFinished,
-    TaskRetrying,
-    TaskReused,
-    TaskSkipped,
-    TaskStarted,
-)
+from miniflow.actions import Action, AttemptEnded, Begin, End, EndState, NotStarted, RetryDue, Start, Stimulus, Stop, Wait
+from miniflow.errors import MiniFlowError
 from miniflow.executors import Attempt, Executor
 from miniflow.graph import longest_path_first
 from miniflow.interrupts import uninterrupted
-from miniflow.masking import Masker, patterns
+from miniflow.masking import patterns
 from miniflow.observer import AttemptObserver, OutputSettings
 from miniflow.plan import Plan
+from miniflow.reporter import Reporter
 from miniflow.results import Outcome
 from miniflow.reuse import TakenOver
 from miniflow.scheduler import Scheduler
 from miniflow.scripts import Scripts
-from miniflow.sinks import Item, Sink
+from miniflow.sinks import Sink
 from miniflow.values import dataclass, field
 
 _MAX_QUICK_BYTES = 1024 * 1024  # what is read in less time than starting a process takes
@@ -158,7 +131,6 @@ class _Run:
     def __init__(self, plan: Plan, setup: RunSetup) -> None:
         self._plan = plan
         self._setup = setup
-        self.taken_over = setup.taken_over
         self._scheduler = setup.scheduler or new_scheduler(plan, setup.parallel, setup.taken_over)
         # No memory object stream: what it has handed to a task that is cancelled in the same moment is lost.
         self._stimuli: deque[Stimulus] = deque()
@@ -167,8 +139,6 @@ class _Run:
         self._has_ended = False
         self._is_stopping = False
         self._is_out_of_time = False
-        self._error: Exception | None = None
-        """What the run has failed for, beyond its tasks: it cannot be recorded, or somebody who was told raised."""
         self.interrupt: BaseException | None = None
         """A KeyboardInterrupt or SystemExit that has come out of anywhere: raised when nothing runs any more."""
         self._going = 0
@@ -179,15 +149,9 @@ class _Run:
         """Attempts that no coroutine has begun with."""
         self._idle: set[anyio.Event] = set()
         """What wakes each of the coroutines that wait for their next attempt."""
-        self._sinks = list(setup.sinks)
-        self._began_at = time.monotonic()
-        self.secrets = patterns(os.fsencode(setup.environ.get(name, "")) for name in plan.secret_env)
-        self._output = OutputSettings(plan.flow, setup.run_id, self.secrets, self.emit, setup.wait_for_room)
-        self._first_start: dict[int, float] = {}
-        self._lost_output: set[str] = set()
-        """Tasks whose output has not been recorded whole: they have not succeeded."""
-        self._counts = {"succeeded": 0, "failed": 0, "skipped": 0, "cancelled": 0}
-        self._reused = 0
+        secrets = patterns(os.fsencode(setup.environ.get(name, "")) for name in plan.secret_env)
+        self._reporter = Reporter(plan, setup.run_id, setup.sinks, secrets, setup.scripts, setup.taken_over)
+        self._output = OutputSettings(plan.flow, setup.run_id, secrets, self._reporter.emit, setup.wait_for_room)
         self._base_env = {
             **setup.environ,
             "MINIFLOW_FLOW": plan.flow,
@@ -220,16 +184,7 @@ class _Run:
     async def drive(self, group: anyio.abc.TaskGroup) -> None:
         """Feed the scheduler, and do what it says, until every task has ended."""
         try:
-            self.emit(
-                RunStarted(
-                    *self._now(),
-                    len(self._plan.tasks),
-                    self._setup.parallel,
-                    self._plan.keep_going,
-                    tuple(self._plan.params),
-                    self.taken_over.run_id if self.taken_over else None,
-                )
-            )
+            self._reporter.run_started(self._setup.parallel)
             self._actions += self._scheduler.handle(Begin())
             if self._plan.timeout_s is not None:
                 self.start_soon(group, self._stop_after, self._plan.timeout_s, group)
@@ -239,22 +194,22 @@ class _Run:
             # Cancelled, or a sink cannot go on. The attempts are cancelled too, and each reports its end to us.
             was_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
             if isinstance(error, Exception) and not was_cancelled:
-                self._error = self._error or error
+                self._reporter.keep(error)
             elif isinstance(error, KeyboardInterrupt | SystemExit):
                 self.interrupt = self.interrupt or error  # it may have come while the scheduler was told of an end
             group.cancel_scope.cancel()
-            self._is_stopping = True
+            self._is_stopping = self._reporter.keeps_errors = True
             self._actions += self._scheduler.handle(Stop("timeout" if self._is_out_of_time else "stopped"))
             self._launch_no_more()
             await self._work_to_the_end(group)
-            if self._error is None or not was_cancelled:
+            if self._reporter.error is None or not was_cancelled:
                 raise
-        if self._error is not None:
-            raise self._error
+        if self._reporter.error is not None:
+            raise self._reporter.error
 
     async def _stop_after(self, timeout_s: float, group: anyio.abc.TaskGroup) -> None:
         with self._alarm:
-            await anyio.sleep(max(0, timeout_s - (time.monotonic() - self._began_at)))
+            await anyio.sleep(max(0, timeout_s - (time.monotonic() - self._reporter.began_at)))
             if not (self._has_ended or self._is_stopping):
                 self._is_out_of_time = True
                 self._setup.on_timeout()
@@ -301,86 +256,28 @@ class _Run:
         self._has_stimuli.set()
 
     def _perform(self, action: Action, group: anyio.abc.TaskGroup) -> None:
-        match action:
-            case Start(task):
-                if self._is_stopping:
-                    self._tell(NotStarted(task))
-                else:
-                    self._launching.append(action)
-                    if self._idle:
-                        self._idle.pop().set()
-                    else:
-                        self.start_soon(group, self._run_attempts, group)
-            case Wait(task, attempt, delay_s, outcome):
-                self.emit(
-                    TaskRetrying(
-                        *self._now(),
-                        self._id(task),
-                        attempt,
-                        delay_s,
-                        outcome.exit_status,
-                        outcome.reason,
-                        outcome.signal,
-                    )
-                )
-                if not self._is_stopping:
-                    self.start_soon(group, self._wait_to_retry, task, delay_s)
-            case Finish(task, attempt, state, outcome):
-                self._finish(task, attempt, state, outcome)
-            case Reuse(task):
-                assert self.taken_over is not None
-                self._counts["succeeded"] += 1
-                self._reused += 1
-                self.emit(TaskReused(*self._now(), self._id(task), self.taken_over.reused[task]))
-            case Skip(task, reason):
-                self._counts["skipped"] += 1
-                self.emit(TaskSkipped(*self._now(), self._id(task), reason))
-            case Cancel(task, reason):
-                self._counts["cancelled"] += 1
-                self.emit(TaskCancelled(*self._now(), self._id(task), reason))
-            case End(state):
-                self._end(state)
+        if isinstance(action, Start):
+            if self._is_stopping:
+                self._tell(NotStarted(action.task))
+                return
+            self._launching.append(action)
+            if self._idle:
+                self._idle.pop().set()
+            else:
+                self.start_soon(group, self._run_attempts, group)
+        elif isinstance(action, End):
+            self._end(action.state)
+        else:
+            self._reporter.report(action)
+            if isinstance(action, Wait) and not self._is_stopping:
+                self.start_soon(group, self._wait_to_retry, action.task, action.delay_s)
 
     def _end(self, state: EndState) -> None:
         self._has_ended = True
         for wake in self._idle:
             wake.set()
         exit_status = {"succeeded": 0, "failed": 1, "cancelled": self._setup.exit_status_if_cancelled()}[state]
-        error = None
-        if self._error is not None:
-            state, exit_status, error = "failed", 2, self._masked(str(self._error)) or type(self._error).__name__
-        elif state == "cancelled" and self._is_out_of_time:
-            assert self._plan.timeout_s is not None
-            state, exit_status = "failed", 124
-            error = f"it took longer than its timeout of {format_duration(self._plan.timeout_s)}"
-        duration_s = round(time.monotonic() - self._began_at, 6)
-        self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error, self._reused))
-
-    def _masked(self, text: str) -> str:
-        """Return the words of somebody else, who may have a secret in them."""
-        if not self.secrets:
-            return text
-        masker = Masker(self.secrets)
-        return os.fsdecode(masker.feed(text.encode("utf-8", "surrogateescape")) + masker.end())
-
-    def _finish(self, task: int, attempt: int, state: EndState, outcome: Outcome) -> None:
-        self._counts[state] += 1
-        now = time.monotonic()
-        duration_s = round(now - self._first_start.pop(task, now), 6)
-        self.emit(
-            TaskFinished(
-                *self._now(),
-                self._id(task),
-                attempt,
-                state,
-                outcome.exit_status,
-                outcome.reason,
-                outcome.signal,
-                outcome.error and self._masked(outcome.error),
-                duration_s,
-                attempt,
-            )
-        )
+        self._reporter.run_finished(state, exit_status, is_out_of_time=self._is_out_of_time)
 
     async def _run_attempts(self, group: anyio.abc.TaskGroup) -> None:
         """Run one attempt after the other; to make a coroutine for each would take several times as long as to wake one."""
@@ -399,7 +296,8 @@ class _Run:
     async def _attempt(self, task: int, number: int, group: anyio.abc.TaskGroup) -> None:
         planned = self._plan.tasks[task]
         argv = self._plan.argv(planned)
-        observer = AttemptObserver(self._output, planned.id, number, partial(self._started, task, number, tuple(argv)))
+        on_started = partial(self._reporter.task_started, task, number, tuple(argv))
+        observer = AttemptObserver(self._output, planned.id, number, on_started)
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
         marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
         attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
@@ -409,12 +307,12 @@ class _Run:
             await self._setup.executor.run(attempt, observer)
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, anyio.get_cancelled_exc_class()):
-                self._error = self._error or error
+                self._reporter.keep(error)
             group.cancel_scope.cancel()  # before its end is told: by that nothing more may start
             raise
         finally:
             outcome = observer.outcome
-            if outcome is not None and outcome.exit_status == 0 and planned.id in self._lost_output:
+            if outcome is not None and outcome.exit_status == 0 and self._reporter.has_lost_output(planned.id):
                 outcome = Outcome(1, "lost", error="its output could not be written")
             self._tell(NotStarted(task) if outcome is None else AttemptEnded(task, outcome))
 
@@ -429,51 +327,6 @@ class _Run:
         else:
             scripts.read(name)
 
-    def _started(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
-        self._first_start.setdefault(task, time.monotonic())
-        planned, scripts = self._plan.tasks[task], self._setup.scripts
-        sha256 = scripts.sha256(planned.script) if scripts else None
-        self.emit(
-            TaskStarted(
-                *self._now(),
-                planned.id,
-                attempt,
-                pid,
-                argv,
-                start_time,
-                self.taken_over.reasons[task] if self.taken_over and attempt == 1 else None,
-                scripts is not None and sha256 != scripts.planned[planned.script],
-                sha256,
-            )
-        )
-
     async def _wait_to_retry(self, task: int, delay_s: float) -> None:
         await anyio.sleep(delay_s)
         self._tell(RetryDue(task))
-
-    def _id(self, task: int) -> str:
-        return self._plan.tasks[task].id
-
-    def _now(self) -> tuple[int, str, str]:
-        return time.time_ns(), self._plan.flow, self._setup.run_id
-
-    def emit(self, item: Item) -> None:
-        """Tell every sink; the exception of one that raises ends the run.
-
-        It is told nothing more, unless it is an OutputError: who cannot write a log may still be able to write a status.
-        """
-        first_error: BaseException | None = None
-        for sink in list(self._sinks):
-            try:
-                sink.emit(item)
-            except BaseException as error:  # raised below, once all the others have been told
-                if not isinstance(error, OutputError):
-                    self._sinks.remove(sink)
-                elif isinstance(item, OutputChunk):
-                    self._lost_output.add(item.template.task_id)
-                first_error = first_error or error
-        if first_error is None:
-            return
-        if not self._is_stopping or not isinstance(first_error, Exception):
-            raise first_error
-        self._error = self._error or first_error  # raised once the rest of the record is complete

@@ -31,7 +31,7 @@ LAYERS = """
     resume history
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
-    catalog interrupts observer runner feed
+    catalog interrupts observer reporter runner feed
     prepare
     prepared running
     api
@@ -86,17 +86,27 @@ ALLOWED = {
     "sinks.json_lines": {"events", "sinks"},
     "sinks.run_directory": {"documents", "events", "files", "rundir", "sinks", "sinks.json_lines"},
     "observer": {"events", "lines", "masking", "results"},
-    "runner": {
+    "reporter": {
         "actions",
         "durations",
         "errors",
         "events",
+        "masking",
+        "plan",
+        "reuse",
+        "scripts",
+        "sinks",
+    },
+    "runner": {
+        "actions",
+        "errors",
         "executors",
         "graph",
         "interrupts",
         "masking",
         "observer",
         "plan",
+        "reporter",
         "results",
         "reuse",
         "scheduler",

@@ -1,0 +1,176 @@
+"""What happens in a run → events, and events → everybody who is told."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from miniflow.actions import Cancel, EndState, Finish, Reuse, Skip, Wait
+from miniflow.durations import format_duration
+from miniflow.errors import OutputError
+from miniflow.events import (
+    OutputChunk,
+    RunFinished,
+    RunStarted,
+    TaskCancelled,
+    TaskFinished,
+    TaskRetrying,
+    TaskReused,
+    TaskSkipped,
+    TaskStarted,
+)
+from miniflow.masking import Masker, Pattern
+from miniflow.plan import Plan
+from miniflow.reuse import TakenOver
+from miniflow.scripts import Scripts
+from miniflow.sinks import Item, Sink
+
+
+class Reporter:
+    """Tells the sinks of one run. Each method raises what a sink raises, once all the others have been told.
+
+    Args:
+        plan: What is run.
+        run_id: The run's.
+        sinks: Told in this order.
+        secrets: Masked in the words of others.
+        scripts: What the tasks' scripts hold.
+        taken_over: Of the run that this one resumes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        run_id: str,
+        sinks: Sequence[Sink],
+        secrets: list[Pattern],
+        scripts: Scripts | None = None,
+        taken_over: TakenOver | None = None,
+    ) -> None:
+        self.began_at = time.monotonic()
+        self.error: Exception | None = None
+        """What the run has failed for, beyond its tasks: it cannot be recorded, or somebody who was told raised."""
+        self.keeps_errors = False
+        """Whether what a sink raises is kept as the run's error instead: while the run is stopped, for one."""
+        self._plan = plan
+        self._run_id = run_id
+        self._sinks = list(sinks)
+        self._secrets = secrets
+        self._scripts = scripts
+        self._taken_over = taken_over
+        self._first_start: dict[int, float] = {}
+        self._lost_output: set[str] = set()
+        self._counts = {"succeeded": 0, "failed": 0, "skipped": 0, "cancelled": 0}
+        self._reused = 0
+
+    def keep(self, error: Exception) -> None:
+        """Note what the run fails for, unless there is something already."""
+        self.error = self.error or error
+
+    def has_lost_output(self, task_id: str) -> bool:
+        """Return whether the output of a task has not been recorded whole: then it has not succeeded."""
+        return task_id in self._lost_output
+
+    def run_started(self, parallel: int) -> None:
+        plan = self._plan
+        resumed_from = self._taken_over.run_id if self._taken_over else None
+        self.emit(RunStarted(*self._now(), len(plan.tasks), parallel, plan.keep_going, tuple(plan.params), resumed_from))
+
+    def task_started(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
+        self._first_start.setdefault(task, time.monotonic())
+        planned, scripts = self._plan.tasks[task], self._scripts
+        sha256 = scripts.sha256(planned.script) if scripts else None
+        self.emit(
+            TaskStarted(
+                *self._now(),
+                planned.id,
+                attempt,
+                pid,
+                argv,
+                start_time,
+                self._taken_over.reasons[task] if self._taken_over and attempt == 1 else None,
+                scripts is not None and sha256 != scripts.planned[planned.script],
+                sha256,
+            )
+        )
+
+    def report(self, action: Wait | Finish | Reuse | Skip | Cancel) -> None:
+        """Tell of what the scheduler has decided about a task."""
+        task = action.task
+        of_task = (*self._now(), self._plan.tasks[task].id)
+        if isinstance(action, Finish):
+            outcome = action.outcome
+            self._counts[action.state] += 1
+            now = time.monotonic()
+            self.emit(
+                TaskFinished(
+                    *of_task,
+                    action.attempt,
+                    action.state,
+                    outcome.exit_status,
+                    outcome.reason,
+                    outcome.signal,
+                    outcome.error and self._masked(outcome.error),
+                    round(now - self._first_start.pop(task, now), 6),
+                    action.attempt,
+                )
+            )
+        elif isinstance(action, Wait):
+            outcome = action.outcome
+            self.emit(
+                TaskRetrying(*of_task, action.attempt, action.delay_s, outcome.exit_status, outcome.reason, outcome.signal)
+            )
+        elif isinstance(action, Reuse):
+            assert self._taken_over is not None
+            self._counts["succeeded"] += 1
+            self._reused += 1
+            self.emit(TaskReused(*of_task, self._taken_over.reused[task]))
+        elif isinstance(action, Skip):
+            self._counts["skipped"] += 1
+            self.emit(TaskSkipped(*of_task, action.reason))
+        else:
+            self._counts["cancelled"] += 1
+            self.emit(TaskCancelled(*of_task, action.reason))
+
+    def run_finished(self, state: EndState, exit_status: int, *, is_out_of_time: bool) -> None:
+        error = None
+        if self.error is not None:
+            state, exit_status, error = "failed", 2, self._masked(str(self.error)) or type(self.error).__name__
+        elif state == "cancelled" and is_out_of_time:
+            assert self._plan.timeout_s is not None
+            state, exit_status = "failed", 124
+            error = f"it took longer than its timeout of {format_duration(self._plan.timeout_s)}"
+        duration_s = round(time.monotonic() - self.began_at, 6)
+        self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error, self._reused))
+
+    def emit(self, item: Item) -> None:
+        """Tell every sink; the exception of one that raises ends the run.
+
+        It is told nothing more, unless it is an OutputError: who cannot write a log may still be able to write a status.
+        """
+        first_error: BaseException | None = None
+        for sink in tuple(self._sinks):
+            try:
+                sink.emit(item)
+            except BaseException as error:  # raised below, once all the others have been told
+                if not isinstance(error, OutputError):
+                    self._sinks.remove(sink)
+                elif isinstance(item, OutputChunk):
+                    self._lost_output.add(item.template.task_id)
+                first_error = first_error or error
+        if first_error is None:
+            return
+        if not self.keeps_errors or not isinstance(first_error, Exception):
+            raise first_error
+        self.keep(first_error)  # raised once the rest of the record is complete
+
+    def _masked(self, text: str) -> str:
+        """Return the words of somebody else, who may have a secret in them."""
+        if not self._secrets:
+            return text
+        masker = Masker(self._secrets)
+        return os.fsdecode(masker.feed(text.encode("utf-8", "surrogateescape")) + masker.end())
+
+    def _now(self) -> tuple[int, str, str]:
+        return time.time_ns(), self._plan.flow, self._run_id
