@@ -20,6 +20,7 @@ LAYERS = """
     suggest model
     durations graph jsontext kinds masking placeholders
     variables
+    fields
     check parse dump expand selection
     plan
     bash

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 import miniflow
 from miniflow.dump import flow_to_mapping
 from miniflow.errors import FlowError
+from miniflow.fields import TASK_VARIABLES
 from miniflow.kinds import type_of
 from miniflow.model import ID_PATTERN, TRIGGER_RULES, Flow, Param, Retries, Task
-from miniflow.parse import TASK_VARIABLES, flow_from_mapping, parse_flow
+from miniflow.parse import flow_from_mapping, parse_flow
 from tests.conftest import Space
 
 # --- any flow -----------------------------------------------------------------------------------------------------
