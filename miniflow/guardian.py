@@ -1,11 +1,12 @@
 """A run's guardian: a process of its own that ends the run's tasks when the runner has died, be it by `kill -9`.
 
-    python guardian.py RUNNER_PID FLOW        (the flow's name is for people who list processes)
+    python guardian.py RUNNER_PID MEMORY FLOW        (the flow's name is for people who list processes)
 
-Its standard input is one end of a pair of sockets, the *lifeline*; the runner holds the other, and says there which attempts
-run. Once the runner has gone, whoever belongs to these attempts is asked to end and, less than a second later, killed. What
-belongs to an attempt is found through /proc, by its session and by its environment: see `search`, which the runner uses itself
-when it stops an attempt. A process that has left the session *and* cleared its environment is not found.
+Its standard input is the end of a pipe, the *lifeline*, whose other end the runner holds and never writes to. MEMORY is a
+descriptor of a file without a name, where the runner notes which attempts run: that survives the runner, and wakes nobody as
+long as the runner lives. Once it has gone, whoever belongs to these attempts is asked to end and, less than a second later,
+killed. What belongs to an attempt is found through /proc, by its session and by its environment: see `search`, which the runner
+uses itself when it stops an attempt. A process that has left the session *and* cleared its environment is not found.
 
 This module imports nothing but a little of the standard library, so that it starts in milliseconds.
 """
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 GRACE_S = 0.75
 """Between SIGTERM and SIGKILL, once the runner has died. Two seconds in all are promised, on a busy machine as well."""
-LISTEN_EVERY_S = 0.01
-"""How long to let messages gather: a flow of short tasks must not wake its guardian at each of them."""
 LOOK_EVERY_S = 0.05
 QUIET_S = 0.5
 """How long nobody must be found before it is over: while it becomes another program nobody knows whose a process is."""
@@ -57,34 +56,41 @@ class Guarded:
         self.sessions[pid] = started
 
 
-# --- messages: fields that are never empty, each ended by a zero byte, and one zero byte more
+# --- what is noted of each attempt in a slot of the file: a length, and fields that are each ended by a zero byte
+
+SLOT_BYTES = 1024
+"""A part of a page, so that what is written to it is there as a whole or not at all, whenever its writer is killed."""
+_LENGTH_BYTES = 2
 
 
-def message(*fields: bytes) -> bytes:
-    """Return what is sent to say something to the guardian."""
-    return b"\0".join(fields) + b"\0\0"
+def noted(attempt: Guarded) -> bytes:
+    """Return a slot's content."""
+    leader = attempt.leader or 0
+    numbers = b"%d\0%d\0%r" % (leader, attempt.sessions.get(leader, 0), attempt.asked_at or 0.0)
+    text = b"\0".join((numbers, *attempt.marks, b""))
+    assert _LENGTH_BYTES + len(text) <= SLOT_BYTES
+    return len(text).to_bytes(_LENGTH_BYTES, "big") + text
 
 
-def hear(text: bytes, attempts: dict[bytes, Guarded]) -> bytes:
-    """Apply all complete messages to what is known of the attempts that run; return what is left.
+NOTHING = bytes(_LENGTH_BYTES)
+"""The beginning of a slot that is free."""
 
-    begin NUMBER MARK...    an attempt will be started at any moment now
-    leader NUMBER PID START it was started
-    stop NUMBER             it has been asked to end
-    end NUMBER              nothing of it is left
-    """
-    *messages, rest = text.split(b"\0\0")
-    for each in messages:
-        verb, number, *fields = each.split(b"\0")
-        if verb == b"begin":
-            attempts[number] = Guarded(tuple(fields))
-        elif verb == b"leader":
-            attempts[number].led_by(int(fields[0]), int(fields[1]))
-        elif verb == b"stop":
-            attempts[number].asked_at = time.monotonic()
-        else:
-            del attempts[number]
-    return rest
+
+def recall(memory: int) -> list[Guarded]:
+    """Return the attempts that are noted in a file."""
+    attempts = []
+    for slot in range(0, os.fstat(memory).st_size, SLOT_BYTES):
+        content = os.pread(memory, SLOT_BYTES, slot)
+        text = content[_LENGTH_BYTES:][: int.from_bytes(content[:_LENGTH_BYTES], "big")]
+        if not text:
+            continue
+        pid, started, asked_at, *marks, _ = text.split(b"\0")
+        attempt = Guarded(tuple(marks))
+        if int(pid):
+            attempt.led_by(int(pid), int(started))
+        attempt.asked_at = float(asked_at) or None
+        attempts.append(attempt)
+    return attempts
 
 
 # --- looking for processes
@@ -386,53 +392,29 @@ def _signal_group(attempt: Guarded, *numbers: int) -> None:
         return
 
 
-def guard(lifeline: int, runner: int) -> None:
-    """Listen until the runner has died or has let go of the lifeline; then end what it has left running.
+def guard(lifeline: int, memory: int, runner: int) -> None:
+    """Wait until the runner has died or has let go of the lifeline; then end what it has left running.
 
     Both are looked at: a child that the runner's host has forked may hold the lifeline, and a host may let go of it and live.
     """
-    attempts: dict[bytes, Guarded] = {}
     poll = select.poll()
     poll.register(lifeline, select.POLLIN)
     try:
-        runner_fd = os.pidfd_open(runner)
-        poll.register(runner_fd, select.POLLIN)
+        poll.register(os.pidfd_open(runner), select.POLLIN)
         has_died = os.getppid() != runner  # then the descriptor may be of another
     except ProcessLookupError:
         has_died = True
-    os.set_blocking(lifeline, False)
-    unheard = b""
-    while True:
-        is_open, text = _read_all(lifeline)  # also of a runner that has died before we were up
-        unheard = hear(unheard + text, attempts)
-        if has_died or not is_open:
-            break
-        poll.modify(lifeline, select.POLLIN)
+    if not has_died:
         poll.poll()
-        poll.modify(lifeline, 0)  # while messages gather, nothing but an end wakes us
-        has_died = any(descriptor != lifeline for descriptor, _ in poll.poll(LISTEN_EVERY_S * 1000))
-    if attempts:
-        end(attempts.values())
-
-
-def _read_all(lifeline: int) -> tuple[bool, bytes]:
-    """Return whether more may come, and what has come."""
-    text = b""
-    try:
-        while part := os.read(lifeline, _READ_BYTES):
-            text += part
-    except BlockingIOError:
-        return True, text
-    except ConnectionResetError:
-        return False, text
-    return False, text
+    if attempts := recall(memory):
+        end(attempts)
 
 
 def main() -> None:
     """Guard the runner that has started us."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # whoever ends everybody politely ends the runner too, and that is our time
-    guard(0, int(sys.argv[1]))
+    guard(0, int(sys.argv[2]), int(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""The runner's end of the lifeline: who runs is said there, and when it breaks, the guardian ends them."""
+"""The runner's end of the lifeline: when it breaks, the guardian ends those of whom is noted here that they run."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from miniflow import guardian
 from miniflow.errors import HostError
 from miniflow.files import close_kept, keep_from_forks
-from miniflow.guardian import message
+from miniflow.guardian import NOTHING, SLOT_BYTES, Guarded, noted
 
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 """What an interpreter may need to start. Nothing else of our environment: by what a run's tasks have in theirs, a guardian
@@ -21,9 +22,9 @@ within a task, of a run within a run, would be taken for a part of the task, and
 
 
 class Lifeline:
-    """Starts a guardian, and tells it of the attempts that run. Does nothing until it is opened, or where there is none.
+    """Starts a guardian, and notes for it which attempts run. Does nothing until it is opened, or where there is none.
 
-    Telling never fails: a guardian that was killed is replaced by another, at the latest when the next attempt begins.
+    Noting never fails. A guardian that was killed or stopped is replaced by another when the next attempt begins.
     """
 
     def __init__(self) -> None:
@@ -33,12 +34,14 @@ class Lifeline:
         self._is_closed = False
         self._flow = ""
         self._guardian: _Guardian | None = None
-        self._running: dict[int, bytes] = {}
-        """What was said of each attempt that runs, for another guardian."""
-        self._count = 0
+        self._memory = -1
+        """What the guardian reads once we have died; see `guardian.recall`. Kept from forks: theirs is not to be changed."""
+        self._running: dict[int, Guarded] = {}
+        """Each attempt that runs, by the slot where it is noted."""
+        self._free: list[int] = []
 
     def open(self, flow: str) -> None:
-        """Start the guardian of a run of this flow. Does not wait until it is up: what it is told meanwhile, it reads then.
+        """Start the guardian of a run of this flow. Does not wait until it is up: what is noted meanwhile, it reads then.
 
         Raises:
             HostError: It cannot be started.
@@ -48,8 +51,11 @@ class Lifeline:
                 return
             self._flow = flow
             try:
-                self._guardian = _Guardian(flow)
+                self._memory = _nameless_file()
+                keep_from_forks(self._memory)
+                self._guardian = _Guardian(flow, self._memory)
             except OSError as error:
+                self._forget()
                 raise HostError(
                     f"cannot start the process that ends the tasks if miniflow dies: {error.strerror or error}; "
                     "raise the limits of processes and open files (ulimit -u, ulimit -n)"
@@ -62,23 +68,29 @@ class Lifeline:
         Args:
             marks: What its processes have in their environment, and nobody else has.
         """
-        self._count += 1
-        self._running[self._count] = b""
-        self._say(self._count, b"begin", *map(os.fsencode, marks))
-        return self._count
+        number = self._free.pop() if self._free else len(self._running)
+        self._running[number] = Guarded(tuple(map(os.fsencode, marks)))
+        if self._is_wanted:
+            self._note(number)
+            if self._guardian is None or not self._guardian.is_listening():
+                self._replace_guardian()
+        return number
 
     def started(self, number: int, pid: int, start_time: int) -> None:
         """Say which process leads an attempt."""
-        self._say(number, b"leader", b"%d" % pid, b"%d" % start_time)
+        self._running[number].led_by(pid, start_time)
+        self._note(number)
 
     def stopping(self, number: int) -> None:
         """Say that an attempt was asked to end."""
-        self._say(number, b"stop")
+        self._running[number].asked_at = time.monotonic()
+        self._note(number)
 
     def ended(self, number: int) -> None:
         """Say that nothing is left of an attempt."""
-        self._say(number, b"end")
         del self._running[number]
+        self._note(number)
+        self._free.append(number)
 
     def close(self) -> None:
         """End the guardian: nothing runs any more. Takes about as long as a system call.
@@ -91,51 +103,72 @@ class Lifeline:
             if self._guardian is not None:
                 self._guardian.close(kill=not self._running)
                 self._guardian = None
+            self._forget()
 
-    def _say(self, number: int, verb: bytes, *fields: bytes) -> None:
+    def _forget(self) -> None:
+        if self._memory >= 0:
+            close_kept(self._memory)
+            self._memory = -1
+
+    def _note(self, number: int) -> None:
         if not self._is_wanted:
             return
-        said = message(verb, b"%d" % number, *fields)
-        self._running[number] += said
+        attempt = self._running.get(number)
         try:
-            if self._guardian is not None:
-                self._guardian.tell(said)
-                return
-        except OSError:  # it has died, or it is stuck
-            assert self._guardian is not None
+            os.pwrite(self._memory, NOTHING if attempt is None else noted(attempt), number * SLOT_BYTES)
+        except OSError:
+            # No memory for a page, for the moment. Better an attempt that is not guarded than a run that ends for it.
+            return
+
+    def _replace_guardian(self) -> None:
+        if self._guardian is not None:
             self._guardian.close()
             self._guardian = None
         try:
-            self._guardian = _Guardian(self._flow)
-            for text in self._running.values():
-                self._guardian.tell(text)
+            self._guardian = _Guardian(self._flow, self._memory)
         except OSError:
-            # Short of something, for the moment: tried again whenever there is something to say. Better a run that is not
-            # guarded for a while than one that ends for it.
+            # Short of something, for the moment: tried again whenever an attempt begins. Better a run that is not guarded for a
+            # while than one that ends for it.
             return
 
 
+def _nameless_file() -> int:
+    try:
+        descriptor = os.memfd_create("miniflow")
+    except (AttributeError, OSError):  # a Python for old systems, or a sandbox
+        import tempfile  # takes long to load
+
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)  # the guardian's standard streams are others
+    finally:
+        os.close(descriptor)
+
+
 class _Guardian:
-    """The process, and the socket to talk to it.
+    """The process, and the pipe whose end tells it of ours.
 
     Raises:
         OSError: It cannot be started.
     """
 
-    def __init__(self, flow: str) -> None:
-        # Sockets, as a write to a pipe that nobody reads any more kills a host that lets SIGPIPE do so.
-        self._socket, theirs = socket.socketpair()
+    def __init__(self, flow: str, memory: int) -> None:
+        theirs, self._lifeline = os.pipe()
         try:
-            with theirs:
+            try:
                 popen = subprocess.Popen(  # noqa: S603  our own interpreter, our own program
-                    [sys.executable or "python3", "-sSP", guardian.__file__, str(os.getpid()), flow],
-                    stdin=theirs.fileno(),
+                    [sys.executable or "python3", "-sSP", guardian.__file__, str(os.getpid()), str(memory), flow],
+                    stdin=theirs,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     cwd="/",
                     env={name: os.environ[name] for name in _NEEDED if name in os.environ},
                     start_new_session=True,
+                    pass_fds=(memory,),
                 )
+            finally:
+                os.close(theirs)
             try:
                 self._pidfd = os.pidfd_open(popen.pid)
             except BaseException:
@@ -143,21 +176,18 @@ class _Guardian:
                 popen.wait()
                 raise
         except BaseException:
-            self._socket.close()
+            os.close(self._lifeline)
             raise
         popen.returncode = 0  # reaped by `close`
-        self._socket.setblocking(False)
-        keep_from_forks(self._socket.fileno())
+        keep_from_forks(self._lifeline)
         keep_from_forks(self._pidfd)
 
-    def tell(self, text: bytes) -> None:
-        """Send some messages; never wait.
-
-        Raises:
-            OSError: It has died, or it has not read for so long that no more fits.
-        """
-        if self._socket.send(text, socket.MSG_NOSIGNAL) != len(text):
-            raise BlockingIOError
+    def is_listening(self) -> bool:
+        """Return whether it is there, and was not stopped."""
+        try:
+            return os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is None
+        except OSError:  # our host has reaped it; or we are a fork of the runner, and it is none of ours
+            return False
 
     def close(self, *, kill: bool = True) -> None:
         """Kill it and reap it: it takes no notice of anything else, and may not even be up yet. Or leave it to do its work."""
@@ -170,4 +200,4 @@ class _Guardian:
             pass  # our host has reaped it; or we are a fork of the runner, and it is none of ours
         finally:
             close_kept(self._pidfd)
-            close_kept(self._socket.detach())
+            close_kept(self._lifeline)

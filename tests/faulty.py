@@ -54,6 +54,7 @@ PLACES: dict[str, list[tuple[Any, str]]] = {
     "open": [(os, "open")],
     "file": [(io, "open")],
     "write": [(os, "write")],
+    "pwrite": [(os, "pwrite")],
     "read": [(os, "read")],
     "close": [(os, "close")],
     "rename": [(os, "replace"), (os, "rename")],
@@ -70,6 +71,7 @@ PLACES: dict[str, list[tuple[Any, str]]] = {
     "waitid": [(os, "waitid")],
     "killpg": [(os, "killpg")],
     "flock": [(fcntl, "flock")],
+    "memfd": [(os, "memfd_create")],
     "epoll": [(Epoll, "__init__")],
     "watch": [(Epoll, "register")],
 }
@@ -78,6 +80,7 @@ ERRORS: dict[str, list[int]] = {
     "open": [errno.EMFILE, errno.ENOSPC],
     "file": [errno.EMFILE, errno.EIO],
     "write": [errno.ENOSPC, errno.EIO],
+    "pwrite": [errno.ENOSPC],
     "read": [errno.EIO],
     "close": [errno.EIO],
     "rename": [errno.ENOSPC],
@@ -94,6 +97,7 @@ ERRORS: dict[str, list[int]] = {
     "waitid": [errno.EPERM],
     "killpg": [errno.EPERM],
     "flock": [errno.ENOLCK, errno.EIO],
+    "memfd": [errno.EMFILE, errno.EACCES],
     "epoll": [errno.EMFILE],
     "watch": [errno.ENOSPC],
 }

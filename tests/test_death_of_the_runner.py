@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import secrets
@@ -19,7 +20,7 @@ from typing import Any
 import anyio
 import pytest
 
-from miniflow import HostError, lifeline, read_run, run_flow
+from miniflow import HostError, guardian, lifeline, read_run, run_flow
 from tests.conftest import Space, events, only
 
 FIGURE_S = 2.0
@@ -382,7 +383,8 @@ def wait_ignoring(pid: int) -> None:
         os.sched_yield()
 
 
-def test_a_guardian_that_was_killed_is_replaced_by_one_that_knows_all(world: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_guardian_that_was_killed_or_stopped_is_replaced_by_one_that_knows_all(world: World, number: signal.Signals) -> None:
     world.space.script("wait.py", "import os; open(os.environ['UP'], 'w').write('up\\n'); open(os.environ['GO']).read()")
     go = world.space.path / "go"
     os.mkfifo(go)
@@ -395,9 +397,9 @@ def test_a_guardian_that_was_killed_is_replaced_by_one_that_knows_all(world: Wor
     with world.start() as runner:
         world.wait_up(2)
         first = wait_guardian(runner.pid)
-        with watched([first]) as pidfds:
-            os.kill(first, signal.SIGKILL)
-            wait_ended(pidfds, time.monotonic() + 60)
+        os.kill(first, number)
+        while Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[0] not in "ZT":
+            os.sched_yield()
         go.write_text("")
         world.wait_up(1)
         assert wait_guardian(runner.pid) != first
@@ -455,6 +457,67 @@ def test_a_run_that_cannot_be_guarded_does_not_begin(space: Space, backend: str,
 
     assert not space.output_dir.exists()
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+# --- what the guardian reads
+
+
+@pytest.fixture
+def line() -> Iterator[lifeline.Lifeline]:
+    """A lifeline that is open."""
+    line = lifeline.Lifeline()
+    line.open("x")
+    yield line
+    line.close()
+    assert guardians(os.getpid()) == []
+
+
+def known(line: lifeline.Lifeline) -> list[tuple[tuple[bytes, ...], int | None, dict[int, int], bool]]:
+    """Return what a guardian would read now."""
+    attempts = guardian.recall(line._memory)
+    return [(attempt.marks, attempt.leader, attempt.sessions, attempt.asked_at is not None) for attempt in attempts]
+
+
+def test_it_reads_what_was_noted_of_the_attempts_that_run(line: lifeline.Lifeline) -> None:
+    first, second = line.begin(["A=1", "B=ä"]), line.begin(["A=" + "x" * 300, "B=2"])
+    assert known(line) == [((b"A=1", "B=ä".encode()), None, {}, False), ((b"A=" + b"x" * 300, b"B=2"), None, {}, False)]
+
+    line.started(second, 4711, 99)
+    line.stopping(second)
+    line.ended(first)
+    assert known(line) == [((b"A=" + b"x" * 300, b"B=2"), 4711, {4711: 99}, True)]
+
+    third = line.begin([])
+    assert third == first
+    assert known(line) == [((), None, {}, False), ((b"A=" + b"x" * 300, b"B=2"), 4711, {4711: 99}, True)]
+
+    line.ended(second)
+    line.ended(third)
+    assert known(line) == []
+
+
+def test_where_no_memory_can_be_named_it_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    line = lifeline.Lifeline()
+    line.open("x")
+    try:
+        number = line.begin(["A=1"])
+        assert known(line) == [((b"A=1",), None, {}, False)]
+        line.ended(number)
+    finally:
+        line.close()
+
+
+def test_a_copy_of_the_runner_changes_nothing_of_it(line: lifeline.Lifeline) -> None:
+    number = line.begin(["A=1"])
+
+    process = multiprocessing.get_context("fork").Process(target=line.ended, args=(number,))
+    process.start()
+    process.join()
+
+    assert process.exitcode == 0
+    assert known(line) == [((b"A=1",), None, {}, False)]
+    line.ended(number)
 
 
 # --- at any instant
