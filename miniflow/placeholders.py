@@ -13,8 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeGuard
 
-_PART = re.compile(r"\\\{\{|\{\{(?P<inside>(?:(?!\{\{|\}\}).)*)\}\}|\{\{", re.DOTALL)
-_PARAM = re.compile(r"params\.([A-Za-z0-9_][A-Za-z0-9_-]*)")
+# Compiled when they are used: a flow without placeholders needs neither.
+_PART = r"(?s)\\\{\{|\{\{(?P<inside>(?:(?!\{\{|\}\}).)*)\}\}|\{\{"
+_PARAM = r"params\.([A-Za-z0-9_][A-Za-z0-9_-]*)"
 
 
 class PlaceholderError(ValueError):
@@ -29,7 +30,7 @@ def placeholder_problems(text: str, declared: Collection[str] | None, suggest: b
         declared: The names of the flow's parameters; None if it declares none and takes any.
         suggest: Look for names that may have been meant, which takes a while where there are many.
     """
-    for match in _PART.finditer(text):
+    for match in re.finditer(_PART, text):
         if match[0] == r"\{{":
             continue
         inside = match["inside"]
@@ -37,7 +38,7 @@ def placeholder_problems(text: str, declared: Collection[str] | None, suggest: b
             yield '"{{" without "}}"; write "\\\\{{" for the characters themselves'
             continue
         name = inside.strip()
-        param = _PARAM.fullmatch(name)
+        param = re.fullmatch(_PARAM, name)
         if not param and name not in ("flow.name", "task.id"):
             known = ["flow.name", "task.id", *(f"params.{other}" for other in declared or ())] if suggest else []
             hint = did_you_mean(name, known) or "; there are params.NAME, flow.name and task.id"
@@ -73,10 +74,10 @@ def expand(text: str, params: Mapping[str, Json], flow_name: str, task_id: str, 
             raise PlaceholderError(f"{match[0]} is {_kind(value)}, which can stand alone but not within a text")
         return scalar_text(value)
 
-    whole = _PART.fullmatch(text)
+    whole = re.fullmatch(_PART, text)
     if whole and whole["inside"] is not None:
         return value_of(whole["inside"].strip())
-    return _PART.sub(replacement, text)
+    return re.sub(_PART, replacement, text)
 
 
 def is_text(value: Json) -> TypeGuard[str | int | float]:

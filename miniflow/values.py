@@ -12,7 +12,7 @@ from reprlib import recursive_repr
 
 TYPE_CHECKING = False  # importing typing takes longer than all the rest
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from dataclasses import dataclass, field, replace
     from typing import Any
 
@@ -112,31 +112,38 @@ def _dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], Any]:
 
 def _add_init(made: Any, fields: Mapping[str, _Field], frozen: bool) -> None:
     known: dict[str, Any] = {"_missing": _MISSING}
-    parameters, lines, guarded = [], [], []
+    parameters, made_new, assigned = [], [], []
     for name, each in fields.items():
-        value = name
         if each.default_factory is not _MISSING:
             known[f"_make_{name}"] = each.default_factory
-            value = f"_make_{name}() if {name} is _missing else {name}"
             parameters.append(f"{name}=_missing")
+            made_new.append(f" if {name} is _missing: {name} = _make_{name}()")
         elif each.default is not _MISSING:
             known[f"_default_{name}"] = each.default
             parameters.append(f"{name}=_default_{name}")
         else:
             parameters.append(name)
-        known[f"_set_{name}"] = getattr(made, name).__set__
-        lines.append(f" self.{name} = {value}")
-        guarded.append(f" _set_{name}(self, {value})")
-    if frozen and lines:
+        assigned.append(f" self.{name} = {name}")
+    lines = [*made_new, *assigned]
+    if frozen and fields:
         # While it is made, it is of a class that is not frozen: a plain assignment takes a tenth of what a call takes.
         known |= {"_made": made, "_open": _not_frozen(made), "_become": object.__dict__["__class__"].__set__}
-        lines = [" _become(self, _open)", *lines, " self.__class__ = _made"]
-        lines = [" if self.__class__ is not _made:", *(f" {line}" for line in guarded), "  return", *lines]
+        known["_fill"] = _filler([getattr(made, name).__set__ for name in fields])
+        extended = f" if self.__class__ is not _made: return _fill(self, {', '.join(fields)})"
+        lines = [*made_new, extended, " _become(self, _open)", *assigned, " self.__class__ = _made"]
     exec(f"def __init__(self, {', '.join(parameters)}):\n" + "\n".join(lines or [" pass"]), known)  # noqa: S102  names of fields
     made.__init__ = known["__init__"]
     made.__init__.__qualname__ = f"{made.__qualname__}.__init__"
     made.__init__.__module__ = made.__module__
     made.__init__.__annotations__ = {**{name: each.type for name, each in fields.items()}, "return": None}
+
+
+def _filler(setters: Sequence[Callable[[object, Any], None]]) -> Callable[..., None]:
+    def fill(self: Any, *values: Any) -> None:
+        for set_field, value in zip(setters, values, strict=True):
+            set_field(self, value)
+
+    return fill
 
 
 def _not_frozen(made: Any) -> Any:
