@@ -28,8 +28,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return twice the number of processors: half of the time, a test waits for time limits and periods of grace."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Return half as many again as there are processors: the tests wait a lot, for time limits and periods of grace."""
+    return -(-len(os.sched_getaffinity(0)) * 3 // 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 # A machine that is busy is no failure, and a run of the tests can be had again: those behind the marker are random.

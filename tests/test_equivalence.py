@@ -265,6 +265,7 @@ def check_equivalence(flow: Mapping[str, Any], keep_going: bool) -> None:
         # Otherwise it is up to chance what had started by the time of the first failure.
 
 
+@pytest.mark.long
 @settings(max_examples=12)
 @given(flows, st.booleans())
 def test_script_and_scheduler_have_the_same_outcome(flow: dict[str, Any], keep_going: bool) -> None:

@@ -66,6 +66,7 @@ def many_tasks(space: Space, monkeypatch: pytest.MonkeyPatch, count: int, backen
     os.close(free)
 
 
+@pytest.mark.long
 def test_500_tasks_leave_nothing_behind_and_keep_to_the_limit(
     space: Space, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:

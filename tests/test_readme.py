@@ -58,6 +58,7 @@ miniflow() {
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 def test_every_command_works_in_the_order_of_the_page(project: Path) -> None:
     commands = blocks("sh")[2:]

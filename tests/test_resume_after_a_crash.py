@@ -386,6 +386,7 @@ def check_kills_and_resumes(space: Space, rng: random.Random) -> None:
     wait_until_nobody_is_left(space)
 
 
+@pytest.mark.long
 def test_a_runner_that_is_killed_at_random_instants_loses_nothing_and_nothing_runs_twice(project: Space) -> None:
     rng = random.Random(0)  # noqa: S311
     for _ in range(12):

@@ -178,6 +178,7 @@ def test_nothing_in_a_description_hides_text_from_the_reader(recording: Space) -
     assert not set(text) & set("\x1b\r\u202e\x9b")
 
 
+@pytest.mark.long
 def test_ten_thousand_tasks_are_read_and_run_to_their_ends(recording: Space) -> None:
     # bash runs a list of commands by recursion: one flat list of so many would overflow a small stack.
     chain = [task("t0", 1), *(task(f"t{n}", depends_on=f"t{n - 1}", timeout=1, retries=1) for n in range(1, 10_000))]

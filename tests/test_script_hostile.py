@@ -99,6 +99,7 @@ def check_findings(plan: Plan) -> None:
     assert findings(render_script(plan)) == ""
 
 
+@pytest.mark.long
 @settings(max_examples=6, phases=AS_FOUND)
 @given(plans)
 def test_nothing_is_found_in_a_script_of_hostile_text(plan: Plan) -> None:
