@@ -135,6 +135,7 @@ class _Run:
         # No memory object stream: what it has handed to a task that is cancelled in the same moment is lost.
         self._stimuli: deque[Stimulus] = deque()
         self._has_stimuli = anyio.Event()
+        self._new_event = type(self._has_stimuli)  # `anyio.Event` finds out each time anew what kind of loop it is in
         self._actions: deque[Action] = deque()
         self._has_ended = False
         self._is_stopping = False
@@ -247,7 +248,7 @@ class _Run:
             while not self._stimuli:
                 if self.interrupt is not None and self._going - len(self._idle) == 1:
                     raise self.interrupt  # somebody has gone without a word, and nobody is left to say one
-                self._has_stimuli = anyio.Event()
+                self._has_stimuli = self._new_event()
                 await self._has_stimuli.wait()
             self._actions += self._scheduler.handle(self._stimuli.popleft())
 
@@ -286,7 +287,7 @@ class _Run:
                 start = self._launching.popleft()
                 await self._attempt(start.task, start.attempt, group)
                 continue
-            wake = anyio.Event()
+            wake = self._new_event()
             self._idle.add(wake)
             try:
                 await wake.wait()
