@@ -69,12 +69,13 @@ class Fields:
         self._problem((*at, field), f"must be a string, not {describe(value)}")
         return ""
 
-    def _args(self, value: Any, at: Path) -> Args:
+    def _args(self, value: Any, task_at: Path) -> Args:
         if isinstance(value, list):
             for index, item in enumerate(value):
                 if not isinstance(item, str) or "{{" in item:
-                    self._argument(item, (*at, index))
+                    self._argument(item, (*task_at, "args", index))
             return tuple(value)
+        at = (*task_at, "args")
         if not isinstance(value, dict):
             self._problem(at, f"must be an array or an object, not {describe(value)}")
             return ()

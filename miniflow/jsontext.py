@@ -91,8 +91,9 @@ def decode(data: bytes | str, file: str | None = None, read_elements: ReadElemen
         return int(literal) if len(literal) < 300 or _is_finite(literal) else unusable(literal)
 
     hooks: Any = {"object_pairs_hook": members, "parse_constant": unusable, "parse_float": number, "parse_int": integer}
+    decoder: Any = json.JSONDecoder(**hooks)
     try:
-        value = _decode_in_parts(text, json.JSONDecoder(**hooks).raw_decode, read_elements) if read_elements else None
+        value = _decode_in_parts(text, decoder.scan_once, read_elements) if read_elements else None
         if value is None:
             value = json.loads(text, **hooks)
     except json.JSONDecodeError as error:
@@ -129,7 +130,7 @@ def _decode_in_parts(text: str, scan: Scan, read_elements: ReadElements) -> dict
             at, sign = _next(text, at)
             if sign not in (",", "}"):
                 return None
-    except (ValueError, IndexError):
+    except (StopIteration, ValueError, IndexError):
         return None
     return result if at == len(text) else None
 
@@ -138,7 +139,7 @@ def _elements(text: str, at: int, scan: Scan, read: ReadElement) -> tuple[list[A
     """Return what was read of an array's elements, of which there is at least one, and where the array ends.
 
     Raises:
-        ValueError: Something is wrong with it.
+        StopIteration, ValueError: Something is wrong with it.
     """
     elements: list[Any] = []
     at, sign = _next(text, at)

@@ -138,12 +138,6 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a value of type {type(value).__name__}")
 
 
-def _says_all(task: Task, item: Mapping[str, Any]) -> bool:
-    """Return whether a task that was read well also tells where in its item each thing stands."""
-    depends_on = item.get("depends_on", ())
-    return isinstance(depends_on, str) or len(depends_on) == len(task.depends_on)
-
-
 class _Reader(Fields):
     """Turns decoded JSON into a Flow and collects what is wrong with it."""
 
@@ -155,11 +149,10 @@ class _Reader(Fields):
         self._flow_env: Collection[str] = ()
         self._flow_secrets: Collection[str] = ()
         self._texts: dict[str, str] = {}
+        """The ids that were read, each as one text for all tasks that name it."""
         self._no_variables: dict[str, Scalar] = {}
-
-    def _shared(self, text: str) -> str:
-        """Return a text that is equal: one and the same for what stands in many tasks, such as the ids that others name."""
-        return self._texts.setdefault(text, text)
+        self._repeating: set[str | int] = set()
+        """The indices of tasks that name another one twice: where each stands can then not be told from the `Task`."""
 
     def read_early(self, name: str, members: Mapping[str, Any]) -> Callable[[int, Any], Any] | None:
         """See `jsontext.ReadElements`: turn tasks into `Task` at once, up to the first that something is wrong with."""
@@ -172,7 +165,7 @@ class _Reader(Fields):
             if self.problems or not isinstance(item, dict):
                 return item
             task = self._task(item, ("tasks", index))
-            return item if self.problems or not _says_all(task, item) else task
+            return item if self.problems or index in self._repeating else task
 
         return read
 
@@ -228,7 +221,7 @@ class _Reader(Fields):
             elif isinstance(item, dict):
                 before = len(self.problems)
                 tasks.append(task := self._task(item, ("tasks", index)))
-                if len(self.problems) == before and _says_all(task, item):
+                if len(self.problems) == before and index not in self._repeating:
                     items[index] = task  # of a large flow, the items take more memory
             else:
                 self._problem(("tasks", index), f"a task is an object, not {describe(item)}")
@@ -239,10 +232,11 @@ class _Reader(Fields):
     # --- a task -----------------------------------------------------------------------------------------------
 
     def _task(self, data: dict[str, Any], at: Path) -> Task:
-        task_id = self._shared(self._name(data, "id", at, "task"))
+        task_id = self._name(data, "id", at, "task")
+        task_id = self._texts.setdefault(task_id, task_id)
         script = self._script(data, at)
         depends_on = self._depends_on(data["depends_on"], at) if "depends_on" in data else ()
-        args = self._args(data["args"], (*at, "args")) if "args" in data else ()
+        args = self._args(data["args"], at) if "args" in data else ()
         if data.keys() <= _MOST_TASKS_FIELDS:
             return Task(task_id, script, "", depends_on, args, self._no_variables)
         self._check_fields(data, _TASK_FIELDS, at, "task")
@@ -279,7 +273,7 @@ class _Reader(Fields):
 
     def _depends_on(self, value: Any, at: Path) -> tuple[str, ...]:
         if isinstance(value, str):
-            return (self._shared(value),)
+            return (self._texts.setdefault(value, value),)
         if not isinstance(value, list):
             self._problem((*at, "depends_on"), f"must be an array of task ids, not {describe(value)}")
             return ()
@@ -289,7 +283,10 @@ class _Reader(Fields):
             for position, item in enumerate(value):
                 if not isinstance(item, str):
                     self._problem((*at, "depends_on", position), f"must be a task id, not {describe(item)}")
-        return tuple(ids) if len(set(ids)) == len(ids) else tuple(dict.fromkeys(ids))
+        if len(set(ids)) < len(ids):
+            self._repeating.add(at[-1])
+            ids = list(dict.fromkeys(ids))
+        return tuple(ids)
 
     def _script(self, data: dict[str, Any], at: Path) -> str:
         script = data.get("script")
