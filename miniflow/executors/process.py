@@ -189,7 +189,8 @@ class Process:
         if self._exit_fd in ready:
             self.has_exited = True
             self._watch.remove(self._exit_fd)
-        for descriptor in self._pipes.keys() & ready:
+        # Standard output first, as what is printed last, before a task fails, goes to the other one.
+        for descriptor in [each for each in self._pipes if each in ready]:
             self._read(descriptor)
 
     def _read(self, descriptor: int) -> int:
