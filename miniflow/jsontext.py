@@ -118,9 +118,11 @@ def _decode_in_parts(text: str, scan: Scan, read_elements: ReadElements) -> dict
         if sign != "{":
             return None
         while sign != "}":
+            if text[at] != '"':
+                return None
             key, at = scan(text, at)
             at, sign = _next(text, at)
-            if sign != ":" or not isinstance(key, str) or key in result:
+            if sign != ":" or key in result:
                 return None
             read = read_elements(key, result) if text[at] == "[" else None
             if read is None:

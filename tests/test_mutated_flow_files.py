@@ -202,6 +202,12 @@ def test_tasks_are_decoded_one_by_one_unless_what_they_are_checked_by_stands_aft
         assert flow == outcome_as_a_whole(json.dumps(FLOW).encode())
 
 
+def test_what_is_no_key_is_not_read_as_one() -> None:
+    data = b'{"name": "x", ' + b"[" * 5000
+    problem = "x.json:1:15: no JSON: expecting property name enclosed in double quotes"
+    assert outcome(data) == outcome_as_a_whole(data) == [problem]
+
+
 def test_300_broken_flow_files_give_a_script_or_problems_one_a_line(project: Space) -> None:
     statuses = [check(project, seed) for seed in range(300)]
     assert set(statuses) == {0, 2}
