@@ -102,7 +102,8 @@ def test_every_flow_file_is_one(project: Path) -> None:
 
 
 def test_the_flow_reference_shows_and_explains_every_field() -> None:
-    from miniflow.parse import _FLOW_FIELDS, _PARAM_FIELDS, _RETRIES_FIELDS, _TASK_FIELDS
+    from miniflow.fields import _RETRIES_FIELDS
+    from miniflow.parse import _FLOW_FIELDS, _PARAM_FIELDS, _TASK_FIELDS
 
     (example,) = blocks("json")
     flow = json.loads(example)
