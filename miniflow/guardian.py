@@ -66,8 +66,8 @@ _LENGTH_BYTES = 2
 def noted(attempt: Guarded) -> bytes:
     """Return a slot's content."""
     leader = attempt.leader or 0
-    numbers = b"%d\0%d\0%r" % (leader, attempt.sessions.get(leader, 0), attempt.asked_at or 0.0)
-    text = b"\0".join((numbers, *attempt.marks, b""))
+    started = attempt.sessions.get(leader, 0)
+    text = b"\0".join((b"%d\0%d\0%r" % (leader if started else 0, started, attempt.asked_at or 0.0), *attempt.marks, b""))
     assert _LENGTH_BYTES + len(text) <= SLOT_BYTES
     return len(text).to_bytes(_LENGTH_BYTES, "big") + text
 

@@ -36,8 +36,8 @@ class Lifeline:
         self._guardian: _Guardian | None = None
         self._memory = -1
         """What the guardian reads once we have died; see `guardian.recall`. Kept from forks: theirs is not to be changed."""
-        self._running: dict[int, Guarded] = {}
-        """Each attempt that runs, by the slot where it is noted."""
+        self._running: dict[Guarded, int] = {}
+        """Each attempt that runs, and the slot where it is noted."""
         self._free: list[int] = []
 
     def open(self, flow: str) -> None:
@@ -62,35 +62,37 @@ class Lifeline:
                 ) from error
             self._is_wanted = True
 
-    def begin(self, marks: Sequence[str]) -> int:
-        """Say that an attempt is about to be started; return its number.
+    def begin(self, marks: Sequence[str]) -> Guarded:
+        """Say that an attempt is about to be started; return what is known of it.
 
         Args:
             marks: What its processes have in their environment, and nobody else has.
         """
-        number = self._free.pop() if self._free else len(self._running)
-        self._running[number] = Guarded(tuple(map(os.fsencode, marks)))
-        if self._is_wanted:
-            self._note(number)
-            if self._guardian is None or not self._guardian.is_listening():
-                self._replace_guardian()
-        return number
+        attempt = Guarded(tuple(map(os.fsencode, marks)))
+        self._running[attempt] = self._free.pop() if self._free else len(self._running)
+        self._note(attempt)
+        if self._is_wanted and (self._guardian is None or not self._guardian.is_listening()):
+            self._replace_guardian()
+        return attempt
 
-    def started(self, number: int, pid: int, start_time: int) -> None:
+    def started(self, attempt: Guarded, pid: int, start_time: int | None) -> None:
         """Say which process leads an attempt."""
-        self._running[number].led_by(pid, start_time)
-        self._note(number)
+        if start_time is None:
+            attempt.leader = pid  # not noted: the number may be another's once it is read
+            return
+        attempt.led_by(pid, start_time)
+        self._note(attempt)
 
-    def stopping(self, number: int) -> None:
+    def stopping(self, attempt: Guarded) -> None:
         """Say that an attempt was asked to end."""
-        self._running[number].asked_at = time.monotonic()
-        self._note(number)
+        attempt.asked_at = time.monotonic()
+        self._note(attempt)
 
-    def ended(self, number: int) -> None:
+    def ended(self, attempt: Guarded) -> None:
         """Say that nothing is left of an attempt."""
-        del self._running[number]
-        self._note(number)
-        self._free.append(number)
+        slot = self._running.pop(attempt)
+        self._write(slot, NOTHING)
+        self._free.append(slot)
 
     def close(self) -> None:
         """End the guardian: nothing runs any more. Takes about as long as a system call.
@@ -110,12 +112,15 @@ class Lifeline:
             close_kept(self._memory)
             self._memory = -1
 
-    def _note(self, number: int) -> None:
+    def _note(self, attempt: Guarded) -> None:
+        if self._is_wanted:
+            self._write(self._running[attempt], noted(attempt))
+
+    def _write(self, slot: int, content: bytes) -> None:
         if not self._is_wanted:
             return
-        attempt = self._running.get(number)
         try:
-            os.pwrite(self._memory, NOTHING if attempt is None else noted(attempt), number * SLOT_BYTES)
+            os.pwrite(self._memory, content, slot * SLOT_BYTES)
         except OSError:
             # No memory for a page, for the moment. Better an attempt that is not guarded than a run that ends for it.
             return

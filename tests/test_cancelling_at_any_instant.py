@@ -302,7 +302,7 @@ def each(first: int, step: int) -> Iterator[int]:
     yield from range(first, 1000, step)
 
 
-EVERY = [pytest.param(25, id="some"), pytest.param(1, id="all", marks=pytest.mark.stress)]
+EVERY = [pytest.param(10, id="some"), pytest.param(1, id="all", marks=pytest.mark.stress)]
 
 
 @pytest.mark.parametrize("step", EVERY)

@@ -7,8 +7,6 @@ when somebody else has reaped the child, which would turn a failure into a succe
 
 from __future__ import annotations
 
-import os
-
 import anyio
 import anyio.lowlevel
 
@@ -16,12 +14,12 @@ from miniflow.executors import Attempt, Observer
 from miniflow.executors.process import POLL_S, Process
 from miniflow.executors.start import Room, Started, is_scarcity, not_started, start
 from miniflow.executors.strays import Search, Strays
-from miniflow.guardian import Guarded
 from miniflow.lifeline import Lifeline
 from miniflow.results import Outcome
 
-PATIENCE_S = 0.25
-"""How long to try to start a process while nothing else runs: the ends of those that ran are still being recorded."""
+PATIENCE = 12
+"""How often to try to start a process while nothing else runs: the ends of those that ran are still being recorded. Not
+for how long: on a busy machine that takes its time."""
 
 
 class LocalExecutor:
@@ -41,32 +39,31 @@ class LocalExecutor:
     async def run(self, attempt: Attempt, observer: Observer) -> None:
         """See `Executor.run`."""
         await anyio.lowlevel.checkpoint_if_cancelled()
-        number = self._lifeline.begin(attempt.marks)
+        guarded = self._lifeline.begin(attempt.marks)
         try:
             started = await self._start(attempt)
         except anyio.get_cancelled_exc_class():  # anything else may have come in the midst of it
-            self._lifeline.ended(number)
+            self._lifeline.ended(guarded)
             raise
         if isinstance(started, Outcome):
-            self._lifeline.ended(number)
+            self._lifeline.ended(guarded)
             observer.ended(started)
             return
         # From the start to the `try` nothing is awaited: a process is never without somebody who ends it.
-        process = Process(started, observer, Strays(self._search, _guarded(attempt, started)))
+        process = Process(started, observer, Strays(self._search, guarded))
         self._processes.add(process)
         try:
             try:
-                if started.start_time is not None:
-                    self._lifeline.started(number, started.pid, started.start_time)
+                self._lifeline.started(guarded, started.pid, started.start_time)
                 observer.started(started.pid, started.start_time)
                 if await _is_out_of_time(process, attempt.timeout_s):
                     process.ended_by = "timeout"
-                    self._lifeline.stopping(number)
+                    self._lifeline.stopping(guarded)
                     await process.stop(attempt.grace_s)
             except BaseException:  # cancelled, or the record cannot be written: the process must not outlive us
                 if not process.is_gone():
                     process.ended_by = process.ended_by or "stop"
-                    self._lifeline.stopping(number)
+                    self._lifeline.stopping(guarded)
                     await process.stop(attempt.grace_s)
                 raise
             finally:
@@ -74,7 +71,7 @@ class LocalExecutor:
         finally:
             self._processes.remove(process)
             outcome = process.close()
-            self._lifeline.ended(number)
+            self._lifeline.ended(guarded)
             self._room.tell_next()
             observer.ended(outcome)
         if process.observer_error is not None:
@@ -90,27 +87,19 @@ class LocalExecutor:
 
     async def _try_to_start(self, attempt: Attempt) -> Started | Outcome:
         """Start the process. If the system has no more to give, wait for another attempt to end, as long as others run."""
-        give_up_at = None
+        tries = 0
         while True:
             try:
                 return start(attempt, len(self._processes))
             except OSError as error:
-                give_up_at = give_up_at or anyio.current_time() + PATIENCE_S
-                if not is_scarcity(error) or (not self._processes and anyio.current_time() >= give_up_at):
+                tries += 1
+                if not is_scarcity(error) or (not self._processes and tries > PATIENCE):
                     return not_started(error)
             if self._processes:
                 await self._room.wait(is_first=True)
-                give_up_at = None
+                tries = 0
             else:
-                await anyio.sleep(POLL_S)
-
-
-def _guarded(attempt: Attempt, started: Started) -> Guarded:
-    guarded = Guarded(tuple(map(os.fsencode, attempt.marks)))
-    guarded.leader = started.pid
-    if started.start_time is not None:
-        guarded.led_by(started.pid, started.start_time)
-    return guarded
+                await self._room.hold(POLL_S)
 
 
 async def _is_out_of_time(process: Process, timeout_s: float | None) -> bool:

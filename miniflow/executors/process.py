@@ -57,6 +57,8 @@ class Process:
         """How the process ended, once it was reaped."""
         self._exit_fd = started.exit_fd
         self._is_watched = False
+        self._at_end: set[int] = set()
+        """What has come to its end and is watched still. Nearly always everything does at once, and the watch is closed."""
         try:
             for descriptor in self._descriptors:
                 self._watch.add(descriptor)
@@ -72,7 +74,7 @@ class Process:
             self.ended_by = "unwatched"
             await self.stop(0)
         while not self.has_exited:
-            await anyio.wait_readable(self._watch.fileno())
+            await self._wait_readable()
             self._pump()
             if self.observer_error is not None:
                 raise self.observer_error
@@ -160,21 +162,18 @@ class Process:
 
     async def _pump_until_exit(self) -> None:
         while not self.has_exited:
-            if self._is_watched:
-                await anyio.wait_readable(self._watch.fileno())
-                self._pump()
-                if not self.has_exited:
-                    await self._have_room()
-            else:
-                await anyio.sleep(POLL_S)
-            self.is_gone()
+            await self._wait_readable()
+            self._pump()
+            if not self.has_exited:
+                await self._have_room()
+                self.is_gone()
 
     async def _pump_for(self, seconds: float) -> None:
         """Pass output on for so long."""
         with anyio.move_on_after(seconds):
             if not self._pipes:
                 await anyio.sleep(seconds)
-            await anyio.wait_readable(self._watch.fileno())
+            await self._wait_readable()
         self._pump()
         await self._have_room()
 
@@ -183,12 +182,21 @@ class Process:
         with anyio.move_on_after(POLL_S):
             await self._observer.wait_for_room()
 
+    async def _wait_readable(self) -> None:
+        """Wait until there is something to handle."""
+        if not self._is_watched:
+            await anyio.sleep(POLL_S)
+            return
+        while self._at_end:
+            self._watch.remove(self._at_end.pop())
+        await anyio.wait_readable(self._watch.fileno())
+
     def _pump(self) -> None:
         """Handle what is ready now: at most one read a pipe."""
         ready = self._watch.ready()
-        if self._exit_fd in ready:
+        if self._exit_fd is not None and self._exit_fd in ready:
             self.has_exited = True
-            self._watch.remove(self._exit_fd)
+            self._at_end.add(self._exit_fd)
         # Standard output first, as what is printed last, before a task fails, goes to the other one.
         for descriptor in [each for each in self._pipes if each in ready]:
             self._read(descriptor)
@@ -200,7 +208,7 @@ class Process:
         except BlockingIOError:
             return 0
         if not data:
-            self._watch.remove(descriptor)
+            self._at_end.add(descriptor)
             del self._pipes[descriptor]
         elif self.observer_error is None:
             try:
