@@ -106,7 +106,7 @@ def cli(ctx: click.Context, flows_dir: str, tasks_dir: str, output_dir: str, log
     help="As a JSON array, with file, description, version, number of tasks and names of parameters.",
 )
 @click.pass_obj
-def list_command(obj: dict[str, Any], as_json: bool) -> None:
+def list_command(obj: dict[str, Any], as_json: bool) -> int:
     """List the flows.
 
     The names alone where standard output is no terminal. A file that is broken is listed by its own name, and its problems are
@@ -114,7 +114,7 @@ def list_command(obj: dict[str, Any], as_json: bool) -> None:
     """
     from miniflow.listing import list_flows
 
-    sys.exit(list_flows(obj["dirs"]["flows_dir"], as_json, echo=click.echo))
+    return list_flows(obj["dirs"]["flows_dir"], as_json, echo=click.echo)
 
 
 def complete_flow(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -263,7 +263,7 @@ def run(
     resume: str | None,
     python: str | None,
     log_format: str,
-) -> None:
+) -> int:
     """Run FLOW: a name in the flows directory, or a path."""
     from miniflow.arguments import read_parallel, read_params, read_seconds
     from miniflow.prepare import plan_flow, write_script
@@ -297,15 +297,14 @@ def run(
         relative = os.path.relpath(path)
         # One that begins with a dash would be an option of whoever is given it.
         click.echo(path if relative.startswith("..") else f"./{relative}" if relative.startswith("-") else relative)
-        return
+        return 0
     from miniflow.foreground import run_in_foreground
 
     use_json = log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
     level = cast("Level", obj["level"])
     options |= {"parallel": limit, "resume": resume if resume is not None else False}
     with system_errors():
-        status = run_in_foreground(flow, use_json=use_json, level=level, **options)
-    sys.exit(status)
+        return run_in_foreground(flow, use_json=use_json, level=level, **options)
 
 
 @contextlib.contextmanager

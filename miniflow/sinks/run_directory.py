@@ -36,7 +36,7 @@ class RunDirectorySink:
         self._renderer = renderer
         self._record = Record()
         self._logs: dict[str, _Lines] = {}
-        self._unwritten: dict[str, bytes] = {}
+        self._unwritten: dict[str, bytes | bytearray] = {}
         """What a task's log begins with once there is something worth a file: a silent task that succeeds has none."""
         self._statuses = _Statuses(run_dir)
         self._journal = _Journal(run_dir.journal)
@@ -60,13 +60,14 @@ class RunDirectorySink:
                 self._note(item, rendered)
 
     def _log(self, item: AttemptEvent, rendered: bytes | bytearray) -> None:
-        worth_a_file = isinstance(item, TaskOutput | TaskRetrying) or (
+        worth_a_file = isinstance(item, (TaskOutput, TaskRetrying)) or (
             isinstance(item, TaskFinished) and item.state != "succeeded"
         )
         if worth_a_file or item.task_id in self._logs:
             self._write_log(item.task_id, rendered)
         else:
-            self._unwritten[item.task_id] = self._unwritten.get(item.task_id, b"") + rendered
+            before = self._unwritten.get(item.task_id)
+            self._unwritten[item.task_id] = rendered if before is None else before + rendered
 
     def _note(self, item: Event, rendered: bytes | bytearray) -> None:
         self._journal.append(rendered)
