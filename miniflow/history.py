@@ -23,6 +23,9 @@ MOST_RUNS = 20
 MOST_BYTES = 32 * 1024 * 1024
 """How much is read of them in all: three summaries of 100,000 tasks."""
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What comes of decoding what is torn, damaged or somebody else's; of bytes in a string that are not UTF-8 the second."""
+
 
 class _End(msgspec.Struct):
     """How a task has ended, in a summary."""
@@ -81,7 +84,7 @@ def _ends(run_dir: RunDir, most: int) -> tuple[int, Mapping[str, _End]]:
             data = _read(path, most - size)
             size += len(data)
             return size, parse(data)
-        except (OSError, msgspec.MsgspecError, RecursionError):  # not there, damaged, or somebody else's
+        except (OSError, *_UNREADABLE):  # or not there
             continue
     return size, {}
 
@@ -89,9 +92,14 @@ def _ends(run_dir: RunDir, most: int) -> tuple[int, Mapping[str, _End]]:
 def _read(path: Path, most: int) -> bytes:
     """Return the content of a file, or nothing if it is longer than that, or no file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us waiting
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
-        return file.read() if stat.S_ISREG(found.st_mode) and found.st_size <= most else b""
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+            return b""
+        with open(descriptor, "rb", closefd=False) as file:  # of a directory, it would not close what it is given
+            return file.read(most)
+    finally:
+        os.close(descriptor)
 
 
 def _of_summary(data: bytes) -> Mapping[str, _End]:
@@ -104,7 +112,7 @@ def _of_journal(data: bytes) -> Mapping[str, _End]:
     for line in data.split(b"\n"):
         try:
             event = decode(line)
-        except (msgspec.MsgspecError, RecursionError):  # torn, or nothing
+        except _UNREADABLE:
             continue
         if event.event == "task.finished" and event.task_id is not None:
             ends[event.task_id] = event

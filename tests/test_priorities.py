@@ -218,10 +218,12 @@ def test_what_is_too_long_to_be_read_in_a_moment_is_left_out(runs: Runs, monkeyp
         b'{"tasks": {"first": {"state": "succeeded", "duration_s": 1e999}}}',
         b'{"tasks": {"first": {"state": "succeeded", "duration_s": NaN}}}',
         b'{"tasks": {"first": {"state": ["succeeded"], "duration_s": 1}}}',
+        b'{"tasks": {"second\xff": {"state": "succeeded", "duration_s": 2}}}',
+        b'{"event": "task.finished", "task_id": "second\xff", "state": "succeeded", "duration_s": 2}',
         b'{"x": ' * 100_000,
         b"\0" * 10_000,
     ],
-    ids=range(13),
+    ids=range(15),
 )
 @pytest.mark.parametrize("name", ["run.json", "events.jsonl"])
 def test_what_is_damaged_or_foreign_tells_nothing_and_stops_nothing(
@@ -238,7 +240,9 @@ def test_what_is_no_file_tells_nothing_and_stops_nothing(project: Space, runs: R
         path = runs.add("other", "") / "run.json"
         make(path)
     (project.output_dir / "x" / "20230101T000000.999Z-00000a").write_text("no directory")
+    descriptors = set(os.listdir("/proc/self/fd"))
     assert runs.known() == {"first": 1}
+    assert set(os.listdir("/proc/self/fd")) == descriptors
     assert run(project, TASKS).state == "succeeded"
 
 
