@@ -133,6 +133,10 @@ def script_check(tasks_dir: AnyPath) -> ScriptCheck:
     def scripts() -> list[str]:
         return list(islice(_scripts(root), MAX_SUGGESTED_SCRIPTS))
 
+    @cache  # a file with something wrong in it is read twice; what counts is how often a hint is shown
+    def hint(script: str) -> str:
+        return did_you_mean(script, scripts()) if next(hints, None) is not None else ""
+
     def check(script: str) -> str | None:
         path = os.path.join(root, script)
         try:
@@ -142,8 +146,7 @@ def script_check(tasks_dir: AnyPath) -> ScriptCheck:
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno not in NOT_THERE:
                 return f"{quoted(script)} cannot be read: {_reason(error)}"
-            hint = did_you_mean(script, scripts()) if next(hints, None) is not None else ""
-            return f"no script {quoted(script)} in {shown(tasks_dir)}{hint}"
+            return f"no script {quoted(script)} in {shown(tasks_dir)}{hint(script)}"
         if not stat.S_ISREG(mode):
             return f"{quoted(script)} is no file"
         if not os.access(path, os.R_OK):

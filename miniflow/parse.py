@@ -55,7 +55,7 @@ def parse_flow(data: bytes | str, file: str | None = None, check_script: ScriptC
     Args:
         data: The content of a flow file.
         file: Its name, for messages.
-        check_script: Asked once for each different script.
+        check_script: Asked for each different script, and again where something turns out to be wrong: it has to say the same.
 
     Raises:
         FlowError: With every problem found, each with its line and column.

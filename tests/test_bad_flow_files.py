@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniflow.catalog import find_flow_file, load_flow_file, script_check
-from miniflow.errors import FlowError
+from miniflow.errors import MAX_SHOWN_PROBLEMS, FlowError
 from miniflow.jsontext import Found, located
 from miniflow.parse import flow_from_mapping, parse_flow
 from miniflow.prepare import load_flow
@@ -734,6 +734,12 @@ def test_a_missing_script_comes_with_the_nearest_that_is_there(space: Space) -> 
     assert task_messages(space, "load/fetch_dta.py") == [
         'tasks[0].script: no script "load/fetch_dta.py" in /tasks; did you mean "load/fetch_data.py"?'
     ]
+
+
+def test_each_of_those_that_are_shown_has_its_hint(space: Space) -> None:
+    space.script("fetch_data.py")
+    lines = task_messages(space, *(f"fetch_data{number}.py" for number in range(MAX_SHOWN_PROBLEMS)))
+    assert [line for line in lines if not line.endswith('did you mean "fetch_data.py"?')] == []
 
 
 def test_every_task_with_a_missing_script_is_reported(space: Space) -> None:

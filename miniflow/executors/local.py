@@ -1,7 +1,7 @@
 """Runs attempts as processes of this machine, each the leader of a session of its own.
 
-One coroutine an attempt, and none a stream: an epoll (or kqueue) object of its own watches both pipes and the process, and
-the event loop watches that. The process is awaited by a pidfd and reaped by `waitid`: `Popen.wait` and `Popen.poll` say 0
+No coroutine a stream: an epoll (or kqueue) object of its own watches both pipes and the process, and the event loop watches
+that. The process is awaited by a pidfd and reaped by `waitid`: `Popen.wait` and `Popen.poll` say 0
 when somebody else has reaped the child, which would turn a failure into a success.
 """
 
