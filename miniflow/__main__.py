@@ -40,13 +40,14 @@ def main() -> None:
 def _leave(status: int) -> NoReturn:
     """End without taking apart what was loaded: after a run that would take Python as long as starting it."""
     import atexit
-    import contextlib
     import os
 
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # what we print is judged when it is printed; this is of who was called just now
+        try:  # noqa: SIM105  to load `contextlib` takes longer than all the rest
             stream.flush()
+        except OSError:
+            pass  # what we print is judged when it is printed; this is of those who were called just now
     os._exit(status)
 
 

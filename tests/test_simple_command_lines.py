@@ -82,14 +82,12 @@ def test_completion_is_left_to_click() -> None:
 def test_little_is_loaded_for_them(space: Space, args: str, unneeded: set[str]) -> None:
     space.flow({"name": "x", "tasks": [{"id": "a", "script": "a.py"}]})
     program = """
-import sys
+import atexit, sys
 before = {*sys.modules}
 from miniflow.__main__ import main
 sys.argv[1:] = sys.argv[1].split()
-try:
-    main()
-finally:
-    print(*sorted({*sys.modules} - before), file=sys.stderr)
+atexit.register(lambda: print(*sorted({*sys.modules} - before), file=sys.stderr))
+main()
 """
     done = subprocess.run(
         [sys.executable, "-SIc", f"import sys; sys.path[:0] = {sys.path!r}{program}", args],
