@@ -33,7 +33,7 @@ Path: TypeAlias = tuple[str | int, ...]
 MAX_DEPTH = 64
 """Of arrays and objects inside each other. A flow needs five; parameters may hold data of their own."""
 
-# Compiled when they are used, all but one: good files need no other.
+# Compiled when they are used, but for the two that every good file needs.
 _TOKEN = r'(?s)[ \t\r\n]*(?:([{}\[\],:])|("[^"\\]*(?:\\.[^"\\]*)*")|([^\s{}\[\],:"]+))'
 _SURROGATE = r"[\ud800-\udfff]"
 _UNUSUAL_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
