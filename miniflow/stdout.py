@@ -83,8 +83,8 @@ class Output:
             try:
                 return os.pwritev(self._descriptor, (data,), -1, _REFUSE)
             except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                    raise
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM):
+                    raise  # anything but the refusal of a terminal, an old kernel, or a sandbox
                 self._can_refuse = False
         # When a pipe is ready, this much fits without waiting, whether or not it is non-blocking.
         return os.write(self._descriptor, memoryview(data)[: select.PIPE_BUF]) if is_ready else 0

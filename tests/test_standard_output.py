@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -27,11 +28,17 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-@pytest.fixture(params=["refuses", "waits"])
+@pytest.fixture(params=["refuses", "waits", "forbids"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that lets a write refuse to wait, and one that does not."""
+    """One that lets a write refuse to wait, one that does not, and one in a sandbox that forbids to ask."""
     if request.param == "waits":
         monkeypatch.setattr(stdout, "_REFUSE", 0)
+    if request.param == "forbids":
+        monkeypatch.setattr(os, "pwritev", forbidden)
+
+
+def forbidden(*args: object) -> int:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 @pytest.mark.anyio
