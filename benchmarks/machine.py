@@ -29,7 +29,7 @@ def versions(contenders: Sequence[Contender]) -> dict[str, str]:
     """Return the versions of Python, of what MiniFlow needs, and of the contenders that are there."""
     found = {"python": platform.python_version(), "commit": _commit()}
     found |= {name: importlib.metadata.version(name) for name in ("anyio", "click", "msgspec", "structlog")}
-    return found | {contender.name: contender.version() for contender in contenders}
+    return found | {contender.name: contender.version() for contender in contenders if "," not in contender.name}
 
 
 def _commit() -> str:

@@ -184,9 +184,21 @@ class _Statuses:
             OutputError: It cannot be written.
         """
         path = f"{self._folder}/{task_id}"
+        content = b"%d\n" % exit_status
         try:
-            os.link(self._written[exit_status], path)
+            earlier = self._written[exit_status]
+            if _content(earlier) == content:  # a task may have written to it, and not to a file of its own as we do
+                os.link(earlier, path)
+                return
         except (KeyError, OSError):
-            # The first one; or the earlier one has as many links as it can have, or was removed; or there are no links here.
-            write_atomically(Path(path), b"%d\n" % exit_status)
-            self._written[exit_status] = path
+            pass  # the first one; or the earlier one has as many links as it can have, or was removed; or here are no links
+        write_atomically(Path(path), content)
+        self._written[exit_status] = path
+
+
+def _content(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, 16)
+    finally:
+        os.close(descriptor)
