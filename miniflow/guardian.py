@@ -84,11 +84,14 @@ def recall(memory: int) -> list[Guarded]:
         text = content[_LENGTH_BYTES:][: int.from_bytes(content[:_LENGTH_BYTES], "big")]
         if not text:
             continue
-        pid, started, asked_at, *marks, _ = text.split(b"\0")
-        attempt = Guarded(tuple(marks))
-        if int(pid):
-            attempt.led_by(int(pid), int(started))
-        attempt.asked_at = float(asked_at) or None
+        try:
+            pid, started, asked_at, *marks, _ = text.split(b"\0")
+            attempt = Guarded(tuple(marks))
+            if int(pid):
+                attempt.led_by(int(pid), int(started))
+            attempt.asked_at = float(asked_at) or None
+        except ValueError:
+            continue  # written in part, which should not be; the others are to be ended all the same
         attempts.append(attempt)
     return attempts
 

@@ -496,6 +496,15 @@ def test_it_reads_what_was_noted_of_the_attempts_that_run(line: lifeline.Lifelin
     assert known(line) == []
 
 
+def test_what_it_cannot_read_does_not_keep_it_from_the_others(line: lifeline.Lifeline) -> None:
+    attempts = [line.begin([f"A={number}"]) for number in range(3)]
+    os.pwrite(line._memory, b"12", guardian.SLOT_BYTES + 4)
+
+    assert [marks for marks, *_ in known(line)] == [(b"A=0",), (b"A=2",)]
+    for attempt in attempts:
+        line.ended(attempt)
+
+
 def test_where_no_memory_can_be_named_it_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create")
     line = lifeline.Lifeline()

@@ -273,19 +273,18 @@ class Process:
         return self._has_living_group
 
     def _reap(self) -> Outcome:
+        stopped = self.ended_by == "stop"
         try:
             info = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            info = None
-        if info is None:
-            error = "somebody else reaped the process" if self.has_exited else "the process cannot be killed"
             self._has_group = False  # its number may be anybody's
-            return Outcome(1, "lost", error=error, stopped=self.ended_by == "stop")
+            return Outcome(1, "lost", error="somebody else reaped the process", stopped=stopped)
+        if info is None:
+            return Outcome(1, "lost", error="the process cannot be killed", stopped=stopped)
         if self.ended_by == "unwatched":
             return Outcome(126, "spawn", error="no descriptor is left to watch the process with")
         if self.ended_by == "timeout":
             return Outcome(124, "timeout")
-        stopped = self.ended_by == "stop"
         if info.si_code == os.CLD_EXITED:
             # Whoever exits with 0 because it was asked to end has not done its work.
             return Outcome(info.si_status or (143 if stopped else 0), stopped=stopped)

@@ -115,6 +115,6 @@ def _reports_failures() -> bool:
     """Return whether posix_spawn raises what the child's execve has failed with, and makes sessions: since glibc 2.26."""
     try:
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+        return name == "glibc" and [int(part) for part in version.split(".")[:2]] >= [2, 26]
     except ValueError:
         return False
-    return name == "glibc" and [int(part) for part in version.split(".")] >= [2, 26]
