@@ -37,7 +37,9 @@ LAYERS = """
     prepared running
     api
     messages simple completion listing signals stdout display foreground
-    arguments cli commandline __main__
+    arguments
+    commands commands.words commands.list commands.run
+    cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
 PURE = ORDER[: ORDER.index("lines") + 1]
@@ -121,7 +123,7 @@ ALLOWED = {
 
 # Who may import what does not come with Python.
 THIRD_PARTY = {
-    "click": {"cli"},
+    "click": {"cli", *(name for name in ORDER if name.startswith("commands."))},
     "anyio": {
         "api",
         "executors.local",

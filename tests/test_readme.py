@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,10 +122,21 @@ def test_every_log_pipeline_configuration_is_well_formed() -> None:
         assert set(part["inputs"]) <= known
 
 
+def with_subcommands(command: Any) -> list[Any]:
+    """Return a command, and all that are called by it."""
+    import click
+
+    if not isinstance(command, click.Group):
+        return [command]
+    context = click.Context(command)
+    inner = [command.get_command(context, name) for name in command.list_commands(context)]
+    return [command, *(found for each in inner for found in with_subcommands(each))]
+
+
 def test_every_option_and_variable_of_the_commands_is_in_the_reference() -> None:
     from miniflow.cli import cli
 
-    for command in (cli, *cli.commands.values()):
+    for command in with_subcommands(cli):
         for parameter in command.params:
             for name in (*parameter.opts, *([parameter.envvar] if isinstance(parameter.envvar, str) else [])):
                 if name.startswith(("-", "MINIFLOW")):
