@@ -24,6 +24,7 @@ LAYERS = """
     check parse dump expand selection
     plan
     bash
+    again
     results events
     documents
     reuse
