@@ -30,7 +30,7 @@ LAYERS = """
     reuse
     actions scheduler lines
     files rundir scripts guardian processes lifeline
-    resume history
+    resume history tails
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     catalog interrupts observer reporter runner feed
@@ -65,6 +65,7 @@ ALLOWED = {
     "scripts": set(),
     "resume": {"errors", "files", "processes", "reuse", "rundir", "suggest"},
     "history": {"errors", "resume", "rundir"},
+    "tails": {"rundir"},
     "executors": {"events", "results"},
     "guardian": set(),
     "processes": {"guardian"},
