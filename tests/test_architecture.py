@@ -37,7 +37,7 @@ LAYERS = """
     prepare
     prepared running
     api
-    messages simple completion listing signals stdout display foreground
+    messages simple completion listing signals stdout terminal display foreground
     arguments
     commands commands.words commands.list commands.run
     cli commandline __main__
@@ -120,6 +120,7 @@ ALLOWED = {
     },
     "interrupts": set(),
     "signals": set(),
+    "terminal": set(),
     "display": {"events", "feed", "sinks", "sinks.console", "sinks.json_lines", "stdout"},
 }
 
