@@ -39,7 +39,7 @@ LAYERS = """
     api
     messages simple completion listing signals stdout terminal display foreground
     arguments
-    commands commands.words commands.list commands.run
+    commands commands.words commands.planning commands.list commands.run commands.script
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]

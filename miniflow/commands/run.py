@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from miniflow.commands import system_errors
-from miniflow.commands.words import complete_flow, complete_task, run_ids_of_flow
+from miniflow.commands.planning import plan_options, planning_options
+from miniflow.commands.words import complete_flow, run_ids_of_flow
 from miniflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,13 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.argument("flow", required=False, metavar="FLOW", shell_complete=complete_flow)
-@click.option(
-    "-p",
-    "--params",
-    metavar="PARAMS",
-    help="Parameters, which override the flow's defaults: a JSON object, the path of a file that holds one, or - for standard"
-    " input.",
-)
+@planning_options
 @click.option("--dry-run", is_flag=True, help="Run nothing; write the flow's bash script and print its path.")
 @click.option(
     "--parallel",
@@ -36,63 +31,12 @@ if TYPE_CHECKING:
     help="How many tasks may run at once; auto: as many as there are processors. 1 is the script's order.",
 )
 @click.option(
-    "--keep-going",
-    is_flag=True,
-    envvar="MINIFLOW_KEEP_GOING",
-    show_envvar=True,
-    help="After a failure, go on with all that does not depend on it.",
-)
-@click.option(
-    "--only",
-    metavar="ID",
-    multiple=True,
-    shell_complete=complete_task,
-    help="Run this task; repeat it for more. What it depends on besides counts as done.",
-)
-@click.option(
-    "--from",
-    "from_",
-    metavar="ID",
-    multiple=True,
-    shell_complete=complete_task,
-    help="Run this task and all downstream of it; repeatable.",
-)
-@click.option(
-    "--until",
-    metavar="ID",
-    multiple=True,
-    shell_complete=complete_task,
-    help="Run this task and all upstream of it; repeatable. With --from: what lies between.",
-)
-@click.option(
-    "--grace",
-    metavar="DURATION",
-    envvar="MINIFLOW_GRACE",
-    default="5s",
-    show_default=True,
-    show_envvar=True,
-    help="Between SIGTERM and SIGKILL for a task that is timed out or stopped: seconds, or a text like 500ms or 1m30s.",
-)
-@click.option(
-    "--timeout",
-    metavar="DURATION",
-    envvar="MINIFLOW_TIMEOUT",
-    show_envvar=True,
-    help="For the whole run: then nothing more starts, what runs is ended, and the exit status is 124.",
-)
-@click.option(
     "--resume",
     metavar="[RUN_ID]",
     is_flag=False,
     flag_value="latest",
     shell_complete=run_ids_of_flow,
     help="Take over what has succeeded in an earlier run and has not changed since; run the rest. Default: the latest run.",
-)
-@click.option(
-    "--python",
-    metavar="PYTHON",
-    help="The interpreter of tasks that name none. Default: MINIFLOW_PYTHON, else that of an activated environment, else the"
-    " one that runs miniflow.",
 )
 @click.option(
     "--log-format",
@@ -106,22 +50,16 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     flow: str | None,
-    params: str | None,
     dry_run: bool,
     parallel: str,
-    keep_going: bool,
-    only: tuple[str, ...],
-    from_: tuple[str, ...],
-    until: tuple[str, ...],
-    grace: str,
-    timeout: str | None,
     resume: str | None,
-    python: str | None,
     log_format: str,
+    **planning: Any,
 ) -> int:
     """Run FLOW: a name in the flows directory, or a path."""
-    from miniflow.arguments import read_parallel, read_params, read_seconds
+    from miniflow.arguments import read_parallel
     from miniflow.prepare import plan_flow, write_script
 
     obj = ctx.obj
@@ -129,17 +67,7 @@ def command(
         flow, resume = resume, "latest"
     if flow is None:
         raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
-    options: dict[str, Any] = {
-        "params": read_params(params) if params is not None else None,
-        "keep_going": keep_going,
-        "only": only or None,
-        "from_": from_ or None,
-        "until": until or None,
-        "grace": read_seconds("--grace", grace),
-        "timeout": read_seconds("--timeout", timeout, least=0.001) if timeout is not None else None,
-        "python": os.path.abspath(python) if python and "/" in python else python,
-        **obj["dirs"],
-    }
+    options = plan_options(**planning) | obj["dirs"]
     limit = read_parallel(parallel)
     if dry_run:
         from miniflow.signals import Deferred
