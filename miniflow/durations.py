@@ -42,6 +42,17 @@ def format_duration(seconds: float) -> str:
     return f"{text}{format_seconds(rest / 1000)}s" if rest or not text else text
 
 
+def format_elapsed(seconds: float) -> str:
+    """Return seconds as a clock shows them, in two units at most: `3.4s`, `12s`, `1m05s`, `2h03m`, `1d04h`."""
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f}s"
+    whole = round(seconds)
+    for unit, size, smaller, smaller_size in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // smaller_size:02d}{smaller}"
+    return f"{whole}s"
+
+
 def format_seconds(seconds: float) -> str:
     """Return the shortest decimal text of so many seconds, to the millisecond: `90`, `0.25`."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".")

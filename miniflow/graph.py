@@ -64,6 +64,17 @@ def find_cycles(upstream: Sequence[Sequence[int]]) -> list[list[int]]:
     return cycles
 
 
+def longest_paths(upstream: Sequence[Sequence[int]], weights: Sequence[float]) -> list[float]:
+    """Return for each task of a graph without cycles what the heaviest path from it to an end weighs, with its own weight."""
+    weighs = [0.0] * len(upstream)  # what stands downstream, and at last the task with it
+    for task in reversed(topological_order(upstream)):
+        weighs[task] += weights[task]
+        for other in upstream[task]:
+            if weighs[other] < weighs[task]:
+                weighs[other] = weighs[task]
+    return weighs
+
+
 def longest_path_first(upstream: Sequence[Sequence[int]], weights: Sequence[float]) -> list[int]:
     """Return all tasks of a graph without cycles: first the one from which a path to an end weighs the most.
 
@@ -72,10 +83,5 @@ def longest_path_first(upstream: Sequence[Sequence[int]], weights: Sequence[floa
     Source: list scheduling by the longest remaining path; T. C. Hu, "Parallel sequencing and assembly line problems",
     Operations Research 9 (1961).
     """
-    weighs = [0.0] * len(upstream)  # what stands downstream, and at last the task with it
-    for task in reversed(topological_order(upstream)):
-        weighs[task] += weights[task]
-        for other in upstream[task]:
-            if weighs[other] < weighs[task]:
-                weighs[other] = weighs[task]
+    weighs = longest_paths(upstream, weights)
     return sorted(range(len(upstream)), key=weighs.__getitem__, reverse=True)  # which is stable, too

@@ -26,6 +26,7 @@ LAYERS = """
     bash
     again
     results events
+    progress
     documents
     reuse
     actions scheduler lines
