@@ -32,6 +32,8 @@ _HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
 _HIDING = re.compile(f"[{_HIDDEN}]")
 _TO_ESCAPE = re.compile(f"[{_HIDDEN}\\\\']")
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
+_ESCAPED = re.compile(rb"\\(?:([0-3][0-7]{2})|([ntr\\']))")
+_UNESCAPES = {escape[1:].encode(): character.encode() for character, escape in _ESCAPES.items()}
 # What can stand inside of "${NAME:-}": not what hides, nor what means something there to one shell (or to shellcheck) and
 # nothing to another, or something to one that people type into.
 _DEFAULT = re.compile(f"[^{_HIDDEN}'!]+")
@@ -77,6 +79,14 @@ def quote(word: str) -> str:
     if _HIDING.search(word):
         return "$'" + _TO_ESCAPE.sub(_escape, word) + "'"
     return "'" + word.replace("'", "'\\''") + "'"
+
+
+def unquote(word: str) -> str:
+    """Return the characters of a word that `quote` made."""
+    if word.startswith("$'"):
+        data = _ESCAPED.sub(lambda m: bytes([int(m[1], 8)]) if m[1] else _UNESCAPES[m[2]], word[2:-1].encode())
+        return data.decode(errors="backslashreplace")
+    return word[1:-1].replace("'\\''", "'") if word.startswith("'") else word
 
 
 def _escape(match: re.Match[str]) -> str:

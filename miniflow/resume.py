@@ -11,9 +11,10 @@ from pathlib import Path
 
 from miniflow.errors import MiniFlowError, UsageError
 from miniflow.files import close_kept, keep_from_forks
+from miniflow.journal import no_locks
 from miniflow.processes import end_leftovers
 from miniflow.reuse import OldRun, old_run
-from miniflow.rundir import Record, RunDir, no_locks, read_record
+from miniflow.rundir import Record, RunDir, read_record
 from miniflow.suggest import quoted
 
 LATEST = "latest"

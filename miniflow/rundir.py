@@ -1,24 +1,19 @@
 """The run directory: its layout, atomic writes, and reading a run back.
 
 Whoever reads a run reads its journal (`events.jsonl`) and trusts nothing else; the scheduler and the script write the same.
-Its writer holds a lock on it (flock(2)), which the kernel takes away when the writer dies, however it dies.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from miniflow.errors import MiniFlowError
 from miniflow.events import SCHEMA
 from miniflow.files import writing
+from miniflow.journal import JournalReader
 from miniflow.results import RunResult, TaskResult
 from miniflow.values import replace
 
@@ -51,6 +46,11 @@ class RunDir:
 
     def log(self, task_id: str) -> Path:
         return self.path / "logs" / f"{task_id}.jsonl"
+
+    def find_log(self, task_id: str) -> Path | None:
+        """Return the log of a task, whoever has written it: as JSON, or by the bash script as it is; None if there is none."""
+        logs = (self.log(task_id), self.path / "logs" / f"{task_id}.log")
+        return next((log for log in logs if log.is_file()), None)
 
     @property
     def statuses(self) -> Path:
@@ -97,48 +97,6 @@ def create_run_dir(output_dir: Path, flow: str) -> RunDir:
 def _new_run_id() -> str:
     now = time.time_ns() // 1_000_000
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1000)) + f".{now % 1000:03d}Z-{os.urandom(3).hex()}"
-
-
-# What flock says on a file system, or a kernel, that has none.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF)
-
-
-def lock_journal(descriptor: int) -> None:
-    """Lock a journal for its writer, until the descriptor and all its copies are closed.
-
-    Where the file system has no locks there is none, and whether a run without an end goes on cannot be known.
-
-    Raises:
-        OSError: It cannot be locked.
-    """
-    with no_locks():
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # a reader that looks whether we live is gone in a moment
-
-
-def unlock(descriptor: int) -> None:
-    """Give a lock up, also on behalf of copies of the descriptor."""
-    with no_locks():
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-@contextlib.contextmanager
-def no_locks() -> Iterator[None]:
-    """Go on without a lock where there are none."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-
-
-def _has_no_writer(descriptor: int) -> bool:
-    """Whether it is certain that nobody goes on with a journal."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False  # it is locked, or cannot be
-    unlock(descriptor)
-    return True
 
 
 _ENDS = ("succeeded", "failed", "cancelled")
@@ -301,24 +259,11 @@ def read_run(path: str | os.PathLike[str]) -> RunResult:
 
 def read_record(run_dir: RunDir) -> tuple[Record, str, bool]:
     """Return what a journal says, the flow's name, and whether the journal may still be written; as `read_run`."""
-    try:
-        with run_dir.journal.open("rb") as journal:
-            has_writer = not _has_no_writer(journal.fileno())  # before it is read: the writer may come to the end meanwhile
-            lines = journal.read().split(b"\n")
-    except OSError as error:
-        raise MiniFlowError(f"{run_dir.path} is no run directory: {error.strerror}: {run_dir.journal.name}") from error
     record = Record()
     flow: str | None = None
-    for line in lines[:-1]:  # what follows the last end of line is torn, or nothing
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(event, dict):
-            continue
-        if flow is None:
-            if event.get("event") != "run.started":
-                raise MiniFlowError(f"{run_dir.journal} is no journal of a run: it does not begin with run.started")
-            flow = str(event.get("flow"))
-        record.apply(event)
+    with JournalReader(run_dir.journal) as journal:
+        has_writer = journal.has_writer()
+        for event in journal.read():
+            flow = str(event.get("flow")) if flow is None else flow
+            record.apply(event)
     return record, run_dir.path.parent.name if flow is None else flow, has_writer

@@ -18,7 +18,7 @@ LAYERS = """
     values
     errors
     suggest model
-    durations graph jsontext kinds masking placeholders
+    durations graph critical jsontext kinds masking placeholders
     variables
     fields
     check parse dump expand selection
@@ -30,8 +30,9 @@ LAYERS = """
     documents
     reuse
     actions scheduler lines
-    files rundir scripts guardian processes lifeline
+    files journal rundir scripts guardian processes lifeline
     resume history tails
+    runs planfile timeline
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
     catalog interrupts observer reporter runner feed
@@ -51,6 +52,7 @@ ALLOWED = {
     "errors": set(),
     "model": set(),
     "graph": set(),
+    "critical": {"graph"},
     "durations": set(),
     "masking": set(),
     "variables": {"jsontext", "kinds", "masking", "suggest"},
@@ -60,13 +62,17 @@ ALLOWED = {
     "actions": {"results"},
     "scheduler": {"actions", "errors", "graph", "model", "results"},
     "files": {"errors"},
-    "rundir": {"errors", "events", "files", "results"},
+    "journal": {"errors"},
+    "rundir": {"events", "files", "journal", "results"},
     "reuse": {"documents", "events", "model", "plan", "results"},
     "documents": set(),
     "scripts": set(),
-    "resume": {"errors", "files", "processes", "reuse", "rundir", "suggest"},
+    "resume": {"errors", "files", "journal", "processes", "reuse", "rundir", "suggest"},
     "history": {"errors", "resume", "rundir"},
     "tails": {"rundir"},
+    "runs": {"errors", "resume", "rundir", "suggest"},
+    "planfile": {"bash", "errors", "rundir"},
+    "timeline": {"critical", "journal", "planfile", "results", "rundir", "runs"},
     "executors": {"events", "results"},
     "guardian": set(),
     "processes": {"guardian"},
@@ -90,7 +96,7 @@ ALLOWED = {
     "sinks.console": {"events", "sinks"},
     "feed": {"events", "sinks"},
     "sinks.json_lines": {"events", "sinks"},
-    "sinks.run_directory": {"documents", "events", "files", "rundir", "sinks", "sinks.json_lines"},
+    "sinks.run_directory": {"documents", "events", "files", "journal", "rundir", "sinks", "sinks.json_lines"},
     "observer": {"events", "lines", "masking", "results"},
     "reporter": {
         "actions",
@@ -141,7 +147,7 @@ THIRD_PARTY = {
         "feed",
         "stdout",
     },
-    "msgspec": {"actions", "documents", "history", "sinks.json_lines"},
+    "msgspec": {"actions", "documents", "history", "planfile", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 

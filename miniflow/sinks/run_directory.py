@@ -19,7 +19,8 @@ from miniflow.events import (
     TaskReused,
 )
 from miniflow.files import close_kept, keep_from_forks, write_all, write_atomically, writing
-from miniflow.rundir import Record, RunDir, lock_journal, unlock
+from miniflow.journal import lock_journal, unlock
+from miniflow.rundir import Record, RunDir
 from miniflow.sinks import Item
 from miniflow.sinks.json_lines import JsonRenderer
 
