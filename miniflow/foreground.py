@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import Unpack
+from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack
 
 import anyio
 import anyio.abc
@@ -14,6 +14,7 @@ from miniflow.errors import OutputError
 from miniflow.events import Level
 from miniflow.executors.spawn import own_descriptors
 from miniflow.plan import DEFAULT_GRACE_S
+from miniflow.prepare import DEFAULT_FLOWS_DIR
 from miniflow.prepared import RunOptions
 from miniflow.results import RunResult
 from miniflow.runner import unwrapped
@@ -21,10 +22,16 @@ from miniflow.running import OpenRun, open_shown
 from miniflow.signals import StopSignals, die_by
 from miniflow.sinks.json_lines import JsonRenderer
 
+if TYPE_CHECKING:
+    from miniflow.github_log import GithubLog
+
 NEEDED_DESCRIPTORS = 16
 
+LogFormat: TypeAlias = Literal["console", "json", "github"]
+"""Lines for people, every event as JSON, lines for the log of GitHub Actions."""
 
-def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unpack[RunOptions]) -> int:
+
+def run_in_foreground(flow: str, *, log_format: LogFormat, level: Level, **options: Unpack[RunOptions]) -> int:
     """Run a flow and show it; return the exit status, unless a signal stopped it: then end by that signal.
 
     Raises:
@@ -33,7 +40,16 @@ def run_in_foreground(flow: str, *, use_json: bool, level: Level, **options: Unp
     _check_descriptors()
     _keep_memory()
     own_descriptors()
-    foreground = _Foreground(use_json, level, options.get("grace", DEFAULT_GRACE_S))
+    renderer = JsonRenderer()
+    display: Display | GithubLog
+    if log_format == "github":
+        from miniflow.github_log import GithubLog, find_places
+
+        flows_dir = options.get("flows_dir", DEFAULT_FLOWS_DIR)
+        display = GithubLog(level=level, find_places=lambda: find_places(flow, flows_dir, os.environ))
+    else:
+        display = Display(renderer, use_json=log_format == "json", level=level)
+    foreground = _Foreground(renderer, display, options.get("grace", DEFAULT_GRACE_S))
     try:
         anyio.run(lambda: foreground.go(flow, options))
     finally:
@@ -72,9 +88,9 @@ def _keep_memory() -> None:
 
 
 class _Foreground:
-    def __init__(self, use_json: bool, level: Level, grace_s: float) -> None:
-        self._renderer = JsonRenderer()
-        self._display = Display(self._renderer, use_json=use_json, level=level)
+    def __init__(self, renderer: JsonRenderer, display: Display | GithubLog, grace_s: float) -> None:
+        self._renderer = renderer
+        self._display = display
         self._patience_s = grace_s
         self._run: OpenRun | None = None
         self.signals = StopSignals()

@@ -21,7 +21,7 @@ LAYERS = """
     durations graph critical jsontext kinds masking placeholders
     variables
     fields
-    check parse dump expand selection
+    check parse dump expand selection positions
     plan
     bash
     again
@@ -34,12 +34,12 @@ LAYERS = """
     resume history tails
     runs planfile timeline
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
-    sinks sinks.callback sinks.console sinks.json_lines sinks.run_directory
+    sinks sinks.callback sinks.console sinks.github sinks.json_lines sinks.run_directory
     catalog interrupts observer reporter runner feed
     prepare
     prepared running
     api
-    messages simple completion listing signals stdout terminal display foreground
+    messages simple completion listing signals stdout terminal display github_log foreground
     arguments
     commands commands.words commands.planning commands.list commands.run commands.script
     cli commandline __main__
@@ -95,6 +95,7 @@ ALLOWED = {
     "sinks.callback": {"events", "sinks"},
     "sinks.console": {"events", "sinks"},
     "feed": {"events", "sinks"},
+    "sinks.github": {"events", "sinks.console"},
     "sinks.json_lines": {"events", "sinks"},
     "sinks.run_directory": {"documents", "events", "files", "journal", "rundir", "sinks", "sinks.json_lines"},
     "observer": {"events", "lines", "masking", "results"},
@@ -145,9 +146,10 @@ THIRD_PARTY = {
         "runner",
         "running",
         "feed",
+        "github_log",
         "stdout",
     },
-    "msgspec": {"actions", "documents", "history", "planfile", "sinks.json_lines"},
+    "msgspec": {"actions", "documents", "github_log", "history", "planfile", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 

@@ -39,7 +39,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith(("MINIFLOW_", "VIRTUAL_ENV"))}
+    return {key: value for key, value in os.environ.items() if not key.startswith(("MINIFLOW_", "GITHUB_", "VIRTUAL_ENV"))}
 
 
 def test_the_first_two_commands_set_up_all_they_need() -> None:

@@ -15,6 +15,7 @@ from miniflow.errors import UsageError
 
 if TYPE_CHECKING:
     from miniflow.events import Level
+    from miniflow.foreground import LogFormat
 
 
 @click.command("run")
@@ -41,11 +42,12 @@ if TYPE_CHECKING:
 @click.option(
     "--log-format",
     envvar="MINIFLOW_LOG_FORMAT",
-    type=click.Choice(["auto", "console", "json"]),
+    type=click.Choice(["auto", "console", "json", "github"]),
     default="auto",
     show_default=True,
     show_envvar=True,
-    help="What to show: lines for people, or every event as JSON. auto: json if standard output is no terminal.",
+    help="What to show: lines for people, every event as JSON, or a log of GitHub Actions. auto: console on a terminal, github"
+    " under GITHUB_ACTIONS=true, else json.",
 )
 @click.pass_context
 def command(
@@ -84,8 +86,9 @@ def command(
         return 0
     from miniflow.foreground import run_in_foreground
 
-    use_json = log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
+    if log_format == "auto":
+        log_format = "console" if sys.stdout.isatty() else "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "json"
     level = cast("Level", obj["level"])
     options |= {"parallel": limit, "resume": resume if resume is not None else False}
     with system_errors():
-        return run_in_foreground(flow, use_json=use_json, level=level, **options)
+        return run_in_foreground(flow, log_format=cast("LogFormat", log_format), level=level, **options)
