@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from miniflow.errors import MiniFlowError
 
@@ -94,10 +95,11 @@ class JournalReader:
         except OSError as error:
             raise self._unreadable(error) from error
         self._rest = lines.pop()
+        decode = msgspec.json.Decoder().decode
         for line in lines:
             try:
-                event = json.loads(line)
-            except (ValueError, RecursionError):
+                event = decode(line)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 continue
             if not isinstance(event, dict):
                 continue

@@ -6,7 +6,7 @@ Times of tasks are seconds since the run's start, by the timestamps of the journ
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,8 @@ def read_timeline(run_dir: RunDir) -> Timeline:
         MiniFlowError: It cannot be read.
     """
     with RunReader(run_dir) as reader:
-        reader.read()
+        for _ in reader.new_events():
+            pass
         return reader.timeline()
 
 
@@ -146,14 +147,13 @@ class RunReader:
         """Whether nothing will be added: the run has ended, or its runner has died."""
         return self._record.has_ended or not self._has_writer
 
-    def read(self) -> list[Mapping[str, Any]]:
-        """Read what has been added since, and return the events.
+    def new_events(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the events that have been added since the last time, each when it has been taken in.
 
         Raises:
-            MiniFlowError: It cannot be read.
+            MiniFlowError: They cannot be read.
         """
         self._has_writer = self._journal.has_writer()
-        events: list[Mapping[str, Any]] = []
         for event in self._journal.read():
             if not self._head:
                 self._head = event
@@ -161,8 +161,7 @@ class RunReader:
                 self._plan = read_plan(self.run_dir)
             self._record.apply(event)
             self._note(event)
-            events.append(event)
-        return events
+            yield event
 
     def _note(self, event: Mapping[str, Any]) -> None:
         """Take down when something happened."""

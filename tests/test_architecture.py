@@ -149,7 +149,7 @@ THIRD_PARTY = {
         "github_log",
         "stdout",
     },
-    "msgspec": {"actions", "documents", "github_log", "history", "planfile", "sinks.json_lines"},
+    "msgspec": {"actions", "documents", "github_log", "history", "journal", "planfile", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 

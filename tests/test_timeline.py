@@ -182,14 +182,14 @@ def test_what_is_added_to_a_journal_is_read_when_it_is_complete(tmp_path: Path) 
     run = record(tmp_path, DIAMOND, *DIAMOND_RUN[:2])
     line = json.dumps(DIAMOND_RUN[2])
     with RunReader(run) as reader, run.journal.open("a") as writer:
-        reader.read()
+        assert len(list(reader.new_events())) == 2
         writer.write(line[:20])
         writer.flush()
-        assert reader.read() == []
+        assert list(reader.new_events()) == []
         writer.write(line[20:] + "\n")
         writer.flush()
 
-        assert reader.read() == [DIAMOND_RUN[2]]
+        assert list(reader.new_events()) == [DIAMOND_RUN[2]]
         assert by_id(reader.timeline())["load"].state == "succeeded"
 
 
