@@ -19,6 +19,8 @@ LAYERS = """
     errors
     suggest model
     durations graph critical jsontext kinds masking placeholders
+    layout
+    drawing drawing.markup drawing.svg
     variables
     fields
     check parse dump expand selection positions
@@ -53,6 +55,10 @@ ALLOWED = {
     "model": set(),
     "graph": set(),
     "critical": {"graph"},
+    "layout": {"graph"},
+    "drawing": set(),
+    "drawing.markup": set(),
+    "drawing.svg": {"drawing.markup", "layout"},
     "durations": set(),
     "masking": set(),
     "variables": {"jsontext", "kinds", "masking", "suggest"},
