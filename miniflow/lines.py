@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 MAX_LINE_BYTES = 64 * 1024
+LEAST_PART_BYTES = MAX_LINE_BYTES - 3
+"""Of a longer line all parts have so many bytes but the last, which has fewer: no character is cut in two."""
 MAX_GROUP_LINES = 4096
 """Of lines that are given out together: as events they take far more room than they do here, if they are short."""
 
@@ -78,8 +80,9 @@ def _decode(data: bytes) -> str:
 
 
 def _parts(line: bytes) -> str:
+    """Return the last parts of a long line; where it is cut just so that none is shorter, an empty one ends it."""
     parts, rest = _cut(line)
-    return "\n".join((*parts, _decode(rest)))
+    return "\n".join((*parts, _decode(rest), *([""] if len(rest) >= LEAST_PART_BYTES else [])))
 
 
 def _cut(line: bytes) -> tuple[list[str], bytes]:

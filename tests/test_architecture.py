@@ -35,6 +35,7 @@ LAYERS = """
     files journal rundir scripts guardian processes lifeline
     resume history tails
     runs planfile timeline
+    logs
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.github sinks.json_lines sinks.run_directory
     catalog interrupts observer reporter runner feed
@@ -43,7 +44,7 @@ LAYERS = """
     api
     messages simple completion listing signals stdout terminal display github_log foreground
     arguments
-    commands commands.words commands.planning commands.list commands.run commands.script
+    commands commands.words commands.planning commands.list commands.run commands.logs commands.script
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
@@ -79,6 +80,7 @@ ALLOWED = {
     "runs": {"errors", "resume", "rundir", "suggest"},
     "planfile": {"bash", "errors", "rundir"},
     "timeline": {"critical", "journal", "planfile", "results", "rundir", "runs"},
+    "logs": {"errors", "events", "journal", "lines", "rundir"},
     "executors": {"events", "results"},
     "guardian": set(),
     "processes": {"guardian"},
@@ -135,6 +137,7 @@ ALLOWED = {
     "interrupts": set(),
     "signals": set(),
     "terminal": set(),
+    "logforms": {"lines", "logs", "sinks.console"},
     "display": {"events", "feed", "sinks", "sinks.console", "sinks.json_lines", "stdout"},
 }
 
@@ -155,7 +158,7 @@ THIRD_PARTY = {
         "github_log",
         "stdout",
     },
-    "msgspec": {"actions", "documents", "github_log", "history", "journal", "planfile", "sinks.json_lines"},
+    "msgspec": {"actions", "documents", "github_log", "history", "journal", "logs", "planfile", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 

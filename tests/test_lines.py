@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniflow import lines
-from miniflow.lines import MAX_LINE_BYTES, LineSplitter
+from miniflow.lines import LEAST_PART_BYTES, MAX_LINE_BYTES, LineSplitter
 
 Line = tuple[str, bool]
 
@@ -146,3 +146,14 @@ def test_no_more_is_kept_back_than_one_part() -> None:
         assert len(splitter._rest) <= MAX_LINE_BYTES
 
     assert given_out + sum(len(text) for text, _ in splitter.end()) == 640_000
+
+
+@pytest.mark.parametrize("size", [LEAST_PART_BYTES - 1, LEAST_PART_BYTES, MAX_LINE_BYTES])
+@pytest.mark.parametrize("together", [True, False])
+def test_the_last_part_of_a_long_line_is_shorter_than_the_others(size: int, together: bool) -> None:
+    data = b"x" * (MAX_LINE_BYTES + size) + b"\n"
+    splitter = LineSplitter()
+    groups = splitter.feed(data) if together else [*splitter.feed(data[:-1]), *splitter.feed(data[-1:])]
+
+    parts = [part for text, partial in groups for part in text.split("\n") if partial]
+    assert list(map(len, parts)) == [MAX_LINE_BYTES, size, *([0] if size >= LEAST_PART_BYTES else [])]

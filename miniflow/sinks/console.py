@@ -21,15 +21,15 @@ def harmless(text: str) -> str:
 def for_people(item: Item) -> tuple[str, str]:
     """Return what goes to standard output (what tasks print), or else what goes to standard error (progress)."""
     if isinstance(item, OutputChunk):
-        return _with_name(f"{item.template.task_id} │ ", item.text), ""
+        return lines_after(f"{item.template.task_id} │ ", item.text), ""
     if isinstance(item, TaskOutput):
         return f"{item.task_id} │ {harmless(item.line)}\n", ""
     mark = {"warning": "warning: ", "error": "error: "}.get(item.level, "")
     return "", f"{mark}{harmless(item.message)}\n"
 
 
-def _with_name(name: str, text: str) -> str:
-    """Return the lines of a text, each after a name."""
+def lines_after(name: str, text: str) -> str:
+    """Return the lines of a text, each made harmless, after a name, and with an end of line."""
     if text.replace("\n", "").isprintable():
         return name + text.replace("\n", f"\n{name}") + "\n"
     return "".join([f"{name}{harmless(line)}\n" for line in text.split("\n")])

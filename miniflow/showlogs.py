@@ -1,0 +1,83 @@
+"""What the tasks of a run have printed, on standard output: once, or as long as the run goes on."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+from miniflow.errors import UsageError
+from miniflow.logforms import Form, ForPeople, Raw, as_recorded
+from miniflow.logs import Choice, RunLogs, has_plain_logs
+from miniflow.messages import complain
+from miniflow.rundir import RunDir
+from miniflow.terminal import has_colors
+
+Kind: TypeAlias = Literal["people", "raw", "json"]
+
+POLL_MS = 100
+"""How often to look for more. Nobody tells us: the run does not know of us, and its file system may be a network's."""
+WRITTEN_TOGETHER_BYTES = 64 * 1024
+
+
+def show_logs(run_dir: RunDir, task_id: str | None, choice: Choice, *, kind: Kind, follow: bool) -> None:
+    """Write what was printed, until the run, or the task, has ended, if it is to be followed.
+
+    Raises:
+        UsageError: The logs of the run do not tell what is wanted.
+        MiniFlowError: They cannot be read.
+        OSError: Standard output cannot be written.
+    """
+    if has_plain_logs(run_dir):
+        _check_plain(run_dir, choice, kind)
+    raw = Raw()
+    is_terminal = os.isatty(1)
+    colors = has_colors(is_terminal, os.environ)
+    people = ForPeople(has_names=task_id is None, marks_stderr=is_terminal or colors, has_colors=colors)
+    forms: Mapping[Kind, Form] = {"people": people, "raw": raw, "json": as_recorded}
+    form = forms[kind]
+    with RunLogs(run_dir, task_id, choice) as logs:
+        while True:
+            waiting: list[bytes] = []
+            size = 0
+            for printed in logs.read():
+                waiting.append(form(printed))
+                size += len(waiting[-1])
+                if size >= WRITTEN_TOGETHER_BYTES:
+                    _write(b"".join(waiting))
+                    waiting, size = [], 0
+            _write(b"".join(waiting))
+            if logs.is_over or not follow or _is_unread(POLL_MS):
+                break
+        _write(raw.end())
+        if follow and logs.is_interrupted:
+            complain(f"run {run_dir.run_id} was interrupted: its runner is gone, and it has no end")
+
+
+def _check_plain(run_dir: RunDir, choice: Choice, kind: Kind) -> None:
+    option = "--stderr" if choice.stream else "--attempt" if choice.attempt is not None else "--json" if kind == "json" else ""
+    if option:
+        raise UsageError(
+            f"run {run_dir.run_id} is one of the bash script, whose logs hold what the tasks printed and nothing else: there is"
+            f" no {option} of it; leave the option away"
+        )
+
+
+def _write(data: bytes) -> None:
+    """Write everything to standard output, also where our caller has made that non-blocking."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(1, view) :]
+        except BlockingIOError:
+            ready = select.poll()
+            ready.register(1, select.POLLOUT)
+            ready.poll()
+
+
+def _is_unread(wait_ms: int) -> bool:
+    """Return whether nobody reads standard output any more; look so long."""
+    closed = select.poll()
+    closed.register(1, 0)
+    return bool(closed.poll(wait_ms))
