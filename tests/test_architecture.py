@@ -43,6 +43,7 @@ LAYERS = """
     prepared running
     api
     messages simple completion listing signals stdout terminal display github_log foreground
+    runtasks logforms showlogs
     arguments
     commands commands.words commands.planning commands.list commands.run commands.logs commands.script
     cli commandline __main__
