@@ -186,7 +186,12 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _read(path: AnyPath) -> str:
+def read_flow_file(path: AnyPath) -> bytes:
+    """Return the content of a flow file.
+
+    Raises:
+        FlowError: It is no file, or cannot be read.
+    """
     try:
         # Not a FIFO or a device: they would wait, or never end.
         status = os.stat(path)
@@ -195,6 +200,10 @@ def _read(path: AnyPath) -> str:
         if status.st_size > MAX_FLOW_BYTES:
             raise FlowError([Problem("is larger than 1 GiB", file=shown(path))])
         with open(path, "rb") as file:
-            return decode_utf8(file.read(), shown(path))
+            return file.read()
     except (OSError, ValueError) as error:
         raise FlowError([Problem(f"cannot be read: {_reason(error)}", file=shown(path))]) from None
+
+
+def _read(path: AnyPath) -> str:
+    return decode_utf8(read_flow_file(path), shown(path))

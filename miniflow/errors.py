@@ -40,9 +40,13 @@ class Problem:
     column: int | None = None
     """1-based, in characters."""
 
+    @property
+    def place(self) -> str:
+        """Where in which file: `flows/x.json:12:7`, as far as that is known."""
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        return ": ".join(part for part in (self.place, self.path, self.message) if part)
 
 
 class MiniFlowError(Exception):

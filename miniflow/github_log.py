@@ -23,7 +23,7 @@ from miniflow.positions import task_positions
 from miniflow.rundir import RunDir
 from miniflow.sinks import Item
 from miniflow.sinks.console import harmless
-from miniflow.sinks.github import annotation, closing, inert, opening, progress
+from miniflow.sinks.github import annotation, below_checkout, closing, inert, opening, progress
 from miniflow.stdout import Output
 from miniflow.tails import read_tail
 from miniflow.values import dataclass
@@ -182,8 +182,5 @@ def find_places(flow: str, flows_dir: str | os.PathLike[str], environ: Mapping[s
         return {}
     if loaded.source is None:
         return {}
-    workspace = os.path.realpath(environ.get("GITHUB_WORKSPACE") or ".")
-    file = os.path.relpath(os.path.realpath(loaded.source.file), workspace)
-    if file.startswith("../"):
-        file = loaded.source.file
+    file = below_checkout(loaded.source.file, environ)
     return {task_id: Place(file, *position) for task_id, position in task_positions(loaded).items()}

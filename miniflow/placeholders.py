@@ -47,6 +47,13 @@ def placeholder_problems(text: str, declared: Collection[str] | None, suggest: b
             yield f"the flow declares no parameter {quoted(param[1])}{did_you_mean(param[1], declared if suggest else ())}"
 
 
+def params_named(text: str) -> Iterator[str]:
+    """Yield the names of the parameters that stand in a text."""
+    for match in re.finditer(_PART, text):
+        if match["inside"] is not None and (param := re.fullmatch(_PARAM, match["inside"].strip())):
+            yield param[1]
+
+
 def expand(text: str, params: Mapping[str, Json], flow_name: str, task_id: str, suggest: bool = True) -> Json:
     """Return the text with its placeholders replaced; the parameter's own JSON value if the text is one placeholder alone.
 

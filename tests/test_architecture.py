@@ -43,9 +43,10 @@ LAYERS = """
     prepared running
     api
     messages simple completion listing signals stdout terminal display github_log foreground
+    excerpt validation findings
     runtasks logforms showlogs
     arguments
-    commands commands.words commands.planning commands.list commands.run commands.logs commands.script
+    commands commands.words commands.planning commands.list commands.run commands.logs commands.validate commands.script
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]

@@ -6,7 +6,8 @@ stands between a command that stops this and one, with a token that nobody can g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 
 from miniflow.events import Event
 from miniflow.sinks.console import harmless
@@ -28,6 +29,13 @@ def _escaped(text: str) -> str:
 
 def _escaped_property(text: str) -> str:
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def below_checkout(file: str, environ: Mapping[str, str]) -> str:
+    """Return a file's path as annotations need it: below the checkout, wherever the command was called; else as it is."""
+    workspace = os.path.realpath(environ.get("GITHUB_WORKSPACE") or ".")
+    path = os.path.relpath(os.path.realpath(file), workspace)
+    return file if path.startswith("../") else path
 
 
 def opening(title: str, token: str) -> str:
