@@ -202,7 +202,7 @@ class TaskRetrying(AttemptEvent):
 
     @property
     def message(self) -> str:
-        how = _how(self.exit_status, self.reason, self.signal)
+        how = how_it_ended(self.exit_status, self.reason, self.signal)
         return f"{self.task_id} {how}; next attempt in {format_seconds(self.delay_s)} s"
 
     def details(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class TaskFinished(AttemptEvent):
     def message(self) -> str:
         if self.state == "succeeded":
             return f"{self.task_id} succeeded in {self.duration_s:.2f} s"
-        how = _how(self.exit_status, self.reason, self.signal)
+        how = how_it_ended(self.exit_status, self.reason, self.signal)
         if self.state == "cancelled":
             return f"{self.task_id} was stopped: {self.error}" if self.error else f"{self.task_id} was stopped; it {how}"
         attempts = f", attempt {self.attempts}" if self.attempts > 1 else ""
@@ -290,7 +290,7 @@ class TaskSkipped(TaskEvent):
 
     @property
     def message(self) -> str:
-        return f"{self.task_id} skipped: {_WHY[self.reason]}"
+        return f"{self.task_id} skipped: {WHY_IT_DID_NOT_RUN[self.reason]}"
 
     def details(self) -> dict[str, Any]:
         return {**TaskEvent.details(self), "reason": self.reason}
@@ -310,7 +310,7 @@ class TaskCancelled(TaskEvent):
 
     @property
     def message(self) -> str:
-        return f"{self.task_id} cancelled: {_WHY[self.reason]}"
+        return f"{self.task_id} cancelled: {WHY_IT_DID_NOT_RUN[self.reason]}"
 
     def details(self) -> dict[str, Any]:
         return {**TaskEvent.details(self), "reason": self.reason}
@@ -375,7 +375,8 @@ class OutputChunk:
         return [TaskOutput(t.at_ns, t.flow, t.run_id, t.task_id, t.attempt, t.stream, line, t.partial) for line in self.lines]
 
 
-def _how(exit_status: int, reason: Reason, signal: str | None) -> str:
+def how_it_ended(exit_status: int, reason: Reason, signal: str | None) -> str:
+    """Return how an attempt ended: what comes after the name of its task in a sentence."""
     match reason:
         case "signal":
             return f"was killed by {signal}"
@@ -405,7 +406,7 @@ _WHY_IT_RUNS: Mapping[RerunReason, str] = {
     "upstream": "what it depends on has changed",
 }
 
-_WHY: Mapping[str, str] = {
+WHY_IT_DID_NOT_RUN: Mapping[str, str] = {
     "upstream_failed": "a task it depends on failed or was cancelled",
     "upstream_skipped": "a task it depends on was skipped",
     "no_failure": "no task it depends on has failed",

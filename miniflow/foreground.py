@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gc
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack
 
 import anyio
 import anyio.abc
 
 from miniflow.display import Display
-from miniflow.errors import OutputError
+from miniflow.errors import MiniFlowError, OutputError
 from miniflow.events import Level
 from miniflow.executors.spawn import own_descriptors
+from miniflow.messages import complain, report
 from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.prepare import DEFAULT_FLOWS_DIR
 from miniflow.prepared import RunOptions
 from miniflow.results import RunResult
+from miniflow.rundir import RunDir
 from miniflow.runner import unwrapped
 from miniflow.running import OpenRun, open_shown
 from miniflow.signals import StopSignals, die_by
@@ -31,8 +34,16 @@ LogFormat: TypeAlias = Literal["console", "json", "github"]
 """Lines for people, every event as JSON, lines for the log of GitHub Actions."""
 
 
-def run_in_foreground(flow: str, *, log_format: LogFormat, level: Level, **options: Unpack[RunOptions]) -> int:
+def run_in_foreground(
+    flow: str, *, log_format: LogFormat, level: Level, junit: Path | None = None, **options: Unpack[RunOptions]
+) -> int:
     """Run a flow and show it; return the exit status, unless a signal stopped it: then end by that signal.
+
+    Args:
+        flow: As of `run_flow`, like the options.
+        log_format: What is shown.
+        level: Events below it are not shown.
+        junit: Where to write the run as JUnit XML when it is over, however it has ended.
 
     Raises:
         MiniFlowError: As `run_flow`.
@@ -54,11 +65,33 @@ def run_in_foreground(flow: str, *, log_format: LogFormat, level: Level, **optio
         anyio.run(lambda: foreground.go(flow, options))
     finally:
         foreground.signals.end_by_the_next()
+        is_told = foreground.run_dir is None or _tell(foreground.run_dir, junit, has_summary=log_format == "github")
     if foreground.stopped_by is not None:
         die_by(foreground.stopped_by)
     assert foreground.result is not None
     foreground.check_output()
-    return foreground.result.exit_status or 0
+    return (foreground.result.exit_status or 0) if is_told else 2
+
+
+def _tell(run_dir: Path, junit: Path | None, *, has_summary: bool) -> bool:
+    """Write what others wait for; return whether all that was asked for is there."""
+    summary = os.environ.get("GITHUB_STEP_SUMMARY") if has_summary else None
+    if junit is None and not summary:
+        return True
+    from miniflow.ci_files import append_step_summary, write_junit
+
+    if summary:
+        try:
+            append_step_summary(RunDir(run_dir), Path(summary))
+        except MiniFlowError as error:  # nobody has asked for it
+            complain(f"warning: the step has no summary: {error}")
+    try:
+        if junit is not None:
+            write_junit(RunDir(run_dir), junit)
+    except MiniFlowError as error:  # not raised: there may be another error on its way
+        report(error)
+        return False
+    return True
 
 
 def _check_descriptors() -> None:
@@ -113,6 +146,11 @@ class _Foreground:
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as errors:
             raise unwrapped(errors) from None
+
+    @property
+    def run_dir(self) -> Path | None:
+        """The run's directory, once it has one."""
+        return self._run.run_dir if self._run is not None else None
 
     def check_output(self) -> None:
         """Raise an OutputError if standard output is incomplete, though somebody wanted it."""

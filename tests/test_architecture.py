@@ -36,8 +36,10 @@ LAYERS = """
     resume history tails
     runs planfile timeline
     logs
+    outcomes junit
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.github sinks.json_lines sinks.run_directory
+    step_summary ci_files
     catalog interrupts observer reporter runner feed
     prepare
     prepared running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
     help="Take over what has succeeded in an earlier run and has not changed since; run the rest. Default: the latest run.",
 )
 @click.option(
+    "--junit",
+    metavar="FILE",
+    type=click.Path(),
+    help="Write the run as JUnit XML when it is over, however it has ended.",
+)
+@click.option(
     "--log-format",
     envvar="MINIFLOW_LOG_FORMAT",
     type=click.Choice(["auto", "console", "json", "github"]),
@@ -57,6 +64,7 @@ def command(
     dry_run: bool,
     parallel: str,
     resume: str | None,
+    junit: str | None,
     log_format: str,
     **planning: Any,
 ) -> int:
@@ -76,6 +84,8 @@ def command(
 
         if resume is not None:
             raise UsageError("a script runs every task: --dry-run and --resume do not go together")
+        if junit is not None:
+            raise UsageError("nothing runs that could be written of: --dry-run and --junit do not go together")
         with system_errors():
             plan = plan_flow(flow, **options)
             with Deferred():
@@ -88,7 +98,12 @@ def command(
 
     if log_format == "auto":
         log_format = "console" if sys.stdout.isatty() else "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "json"
+    report_to = None
+    if junit is not None:
+        from miniflow.ci_files import check_junit
+
+        check_junit(report_to := Path(junit))
     level = cast("Level", obj["level"])
     options |= {"parallel": limit, "resume": resume if resume is not None else False}
     with system_errors():
-        return run_in_foreground(flow, log_format=cast("LogFormat", log_format), level=level, **options)
+        return run_in_foreground(flow, log_format=cast("LogFormat", log_format), level=level, junit=report_to, **options)
