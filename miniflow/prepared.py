@@ -97,6 +97,7 @@ class Prepared:
         try:
             await run_plan(self.plan, setup)
         finally:
+            self.executor.close()
             self.lifeline.close()
             self.recorder.close()
             if self.resumed is not None:

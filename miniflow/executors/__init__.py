@@ -53,3 +53,6 @@ class Executor(Protocol):
 
     def kill(self) -> None:
         """End all attempts that are being stopped at once, without the rest of their grace."""
+
+    def close(self) -> None:
+        """Let go of what it holds; no attempt runs any more."""

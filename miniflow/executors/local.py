@@ -1,8 +1,8 @@
 """Runs attempts as processes of this machine, each the leader of a session of its own.
 
 No coroutine a stream: an epoll (or kqueue) object of its own watches both pipes and the process, and the event loop watches
-that. The process is awaited by a pidfd and reaped by `waitid`: `Popen.wait` and `Popen.poll` say 0
-when somebody else has reaped the child, which would turn a failure into a success.
+that, or one more that watches those of all attempts. The process is awaited by a pidfd and reaped by `waitid`: `Popen.wait` and
+`Popen.poll` say 0 when somebody else has reaped the child, which would turn a failure into a success.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from miniflow.executors import Attempt, Observer
 from miniflow.executors.process import POLL_S, Process
 from miniflow.executors.start import Room, Started, is_scarcity, not_started, start
 from miniflow.executors.strays import Search, Strays
+from miniflow.executors.watch import Waiting, new_waiting
 from miniflow.lifeline import Lifeline
 from miniflow.results import Outcome
 
@@ -30,14 +31,23 @@ class LocalExecutor:
         self._lifeline = lifeline or Lifeline()
         self._room = Room()
         self._search = Search()
+        self._waiting: Waiting | None = None
 
     def kill(self) -> None:
         """See `Executor.kill`."""
         for process in self._processes:
             process.kill()
 
+    def close(self) -> None:
+        """See `Executor.close`."""
+        if self._waiting is not None:
+            self._waiting.close()
+            self._waiting = None
+
     async def run(self, attempt: Attempt, observer: Observer) -> None:
         """See `Executor.run`."""
+        if self._waiting is None:
+            self._waiting = new_waiting()
         await anyio.lowlevel.checkpoint_if_cancelled()
         guarded = self._lifeline.begin(attempt.marks)
         try:
@@ -50,7 +60,7 @@ class LocalExecutor:
             observer.ended(started)
             return
         # From the start to the `try` nothing is awaited: a process is never without somebody who ends it.
-        process = Process(started, observer, Strays(self._search, guarded))
+        process = Process(started, observer, Strays(self._search, guarded), self._waiting)
         self._processes.add(process)
         try:
             try:

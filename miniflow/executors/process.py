@@ -13,6 +13,7 @@ from miniflow.events import Stream
 from miniflow.executors import Observer
 from miniflow.executors.start import Started
 from miniflow.executors.strays import Strays
+from miniflow.executors.watch import Waiting
 from miniflow.guardian import is_group_alive
 from miniflow.results import Outcome
 
@@ -32,9 +33,10 @@ BROKEN_OFF_WAIT_S = 1.0
 class Process:
     """A running process, its pipes, and the group it leads."""
 
-    def __init__(self, started: Started, observer: Observer, strays: Strays) -> None:
+    def __init__(self, started: Started, observer: Observer, strays: Strays, waiting: Waiting) -> None:
         self._pid = started.pid
         self._watch = started.watch
+        self._waiting = waiting
         self._observer = observer
         self._strays = strays
         self.observer_error: BaseException | None = None
@@ -64,6 +66,7 @@ class Process:
                 self._watch.add(descriptor)
             if self._exit_fd is not None:
                 self._watch.add(self._exit_fd)
+                waiting.add(self._watch)
                 self._is_watched = True
         except OSError:  # no memory. What can't be watched can't be run
             return
@@ -153,6 +156,8 @@ class Process:
             _wait_briefly(lambda: not self._is_group_left())
         self._strays.close(BROKEN_OFF_WAIT_S)
         self._read_rest()
+        if self._is_watched:
+            self._waiting.remove(self._watch)
         self._watch.close()
         if self._exit_fd is not None:
             os.close(self._exit_fd)
@@ -189,7 +194,7 @@ class Process:
             return
         while self._at_end:
             self._watch.remove(self._at_end.pop())
-        await anyio.wait_readable(self._watch.fileno())
+        await self._waiting.wait(self._watch)
 
     def _pump(self) -> None:
         """Handle what is ready now: at most one read a pipe."""
