@@ -43,9 +43,14 @@ class Feed(Generic[Held]):
         self._characters += characters
         self._tell_reader()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the reader has caught up, so that more may be produced."""
+        return self._characters <= MAX_WAITING_CHARACTERS or self._is_closed
+
     async def wait_for_room(self) -> None:
         """Wait until the reader has caught up."""
-        while self._characters > MAX_WAITING_CHARACTERS and not self._is_closed:
+        while not self.has_room:
             if self._has_room is None:
                 self._has_room = anyio.Event()
             await self._has_room.wait()

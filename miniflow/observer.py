@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 from miniflow.events import OutputChunk, Stream, TaskOutput
 from miniflow.lines import LineSplitter
 from miniflow.masking import Masker, Pattern
 from miniflow.results import Outcome
 from miniflow.values import dataclass
+
+
+class Reader(Protocol):
+    """Somebody whom nothing more should be told before he has taken in what he was told."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether he has."""
+
+    async def wait_for_room(self) -> None:
+        """Wait until he has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +33,7 @@ class OutputSettings:
     secrets: list[Pattern]
     """Masked in all that is printed."""
     emit: Callable[[OutputChunk], None]
-    wait_for_room: Callable[[], Awaitable[None]] | None
+    reader: Reader | None
     """Back-pressure."""
 
 
@@ -33,10 +45,16 @@ class AttemptObserver:
         task_id: Whose attempt it is.
         attempt: Its number.
         on_started: Called with the pid and the start time of the process.
+        on_delayed: Called when it must wait for something before it can start.
     """
 
     def __init__(
-        self, settings: OutputSettings, task_id: str, attempt: int, on_started: Callable[[int, int | None], None]
+        self,
+        settings: OutputSettings,
+        task_id: str,
+        attempt: int,
+        on_started: Callable[[int, int | None], None],
+        on_delayed: Callable[[], None],
     ) -> None:
         self.outcome: Outcome | None = None
         """How the attempt has ended."""
@@ -44,6 +62,7 @@ class AttemptObserver:
         self._task_id = task_id
         self._attempt = attempt
         self._on_started = on_started
+        self.delayed = on_delayed
         self._splitters: dict[Stream, LineSplitter] = {}
         self._maskers: dict[Stream, Masker] = {}
 
@@ -62,8 +81,9 @@ class AttemptObserver:
             self._emit(stream, text, partial)
 
     async def wait_for_room(self) -> None:
-        if self._settings.wait_for_room is not None:
-            await self._settings.wait_for_room()
+        reader = self._settings.reader
+        if reader is not None and not reader.has_room:
+            await reader.wait_for_room()
 
     def ended(self, outcome: Outcome) -> None:
         self.outcome = outcome

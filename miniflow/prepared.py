@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -20,6 +20,7 @@ from miniflow.files import write_atomically
 from miniflow.history import earlier_durations
 from miniflow.lifeline import Lifeline
 from miniflow.model import Flow
+from miniflow.observer import Reader
 from miniflow.plan import Plan
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
@@ -75,7 +76,7 @@ class Prepared:
 
     async def go(
         self,
-        wait_for_room: Callable[[], Awaitable[None]] | None = None,
+        reader: Reader | None = None,
         exit_status_if_cancelled: Callable[[], int] = lambda: 130,
         on_timeout: Callable[[], object] = lambda: None,
     ) -> None:
@@ -89,7 +90,7 @@ class Prepared:
             parallel=self.parallel,
             exit_status_if_cancelled=exit_status_if_cancelled,
             on_timeout=on_timeout,
-            wait_for_room=wait_for_room,
+            reader=reader,
             scripts=self.scripts,
             taken_over=self.taken_over,
             scheduler=self.scheduler,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from miniflow.actions import Cancel, EndState, Finish, Reuse, Skip, Wait
 from miniflow.durations import format_duration
@@ -25,6 +26,9 @@ from miniflow.plan import Plan
 from miniflow.reuse import TakenOver
 from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
+
+Moment: TypeAlias = tuple[int, float]
+"""When something happened: in nanoseconds since the epoch, and by the monotonic clock."""
 
 
 class Reporter:
@@ -95,14 +99,17 @@ class Reporter:
             )
         )
 
-    def report(self, action: Wait | Finish | Reuse | Skip | Cancel) -> None:
-        """Tell of what the scheduler has decided about a task."""
+    def now(self) -> Moment:
+        return time.time_ns(), time.monotonic()
+
+    def report(self, action: Wait | Finish | Reuse | Skip | Cancel, moment: Moment | None = None) -> None:
+        """Tell of what the scheduler has decided about a task, now or at a moment before."""
         task = action.task
-        of_task = (*self._now(), self._plan.tasks[task].id)
+        time_ns, now = moment or self.now()
+        of_task = (time_ns, self._plan.flow, self._run_id, self._plan.tasks[task].id)
         if isinstance(action, Finish):
             outcome = action.outcome
             self._counts[action.state] += 1
-            now = time.monotonic()
             self.emit(
                 TaskFinished(
                     *of_task,

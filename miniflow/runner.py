@@ -2,9 +2,11 @@
 
     drive ──actions──► attempts (one coroutine a slot) ──stimuli──► drive
 
-`drive` alone calls the scheduler. When the run is cancelled, or its record cannot be written, the attempts end their processes
-and `drive` goes on, shielded, until the scheduler has seen every task end: then the record is complete, and only then does the
-cancellation go on.
+A slot whose attempt has ended tells the scheduler itself, and goes on with what it is given to do: between the end of one
+process and the start of the next lies no turn of the event loop, and that the one has ended is recorded once the other runs,
+unless the other might look for it. All else is for `drive`. When the run is cancelled, or its record cannot be written, the
+attempts end their processes and `drive` goes on, shielded, until the scheduler has seen every task end: then the record is
+complete, and only then does the cancellation go on.
 """
 
 from __future__ import annotations
@@ -20,15 +22,28 @@ import anyio.abc
 import anyio.lowlevel
 import anyio.to_thread
 
-from miniflow.actions import Action, AttemptEnded, Begin, End, EndState, NotStarted, RetryDue, Start, Stimulus, Stop, Wait
+from miniflow.actions import (
+    Action,
+    AttemptEnded,
+    Begin,
+    End,
+    EndState,
+    Finish,
+    NotStarted,
+    RetryDue,
+    Start,
+    Stimulus,
+    Stop,
+    Wait,
+)
 from miniflow.errors import MiniFlowError
 from miniflow.executors import Attempt, Executor
 from miniflow.graph import longest_path_first
 from miniflow.interrupts import uninterrupted
 from miniflow.masking import patterns
-from miniflow.observer import AttemptObserver, OutputSettings
+from miniflow.observer import AttemptObserver, OutputSettings, Reader
 from miniflow.plan import Plan
-from miniflow.reporter import Reporter
+from miniflow.reporter import Moment, Reporter
 from miniflow.results import Outcome
 from miniflow.reuse import TakenOver
 from miniflow.scheduler import Scheduler
@@ -38,6 +53,7 @@ from miniflow.values import dataclass, field
 
 _MAX_QUICK_BYTES = 1024 * 1024  # what is read in less time than starting a process takes
 _CHECKPOINT_EVERY = 100  # actions: skipping 100,000 tasks must not keep the event loop from everybody else
+_FEW = 4  # actions that a slot performs itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +71,7 @@ class RunSetup:
     exit_status_if_cancelled: Callable[[], int] = lambda: 130
     on_timeout: Callable[[], object] = lambda: None
     """Called when the run has taken longer than its timeout, before anything is stopped for that."""
-    wait_for_room: Callable[[], Awaitable[None]] | None = None
+    reader: Reader | None = None
     """Awaited before each attempt and after each chunk of its output: back-pressure."""
     scripts: Scripts | None = None
     """What the tasks' scripts held when the run was planned."""
@@ -148,11 +164,13 @@ class _Run:
         """Around the wait for the end of the run's time."""
         self._launching: deque[Start] = deque()
         """Attempts that no coroutine has begun with."""
+        self._late: tuple[Finish, Moment] | None = None
+        """What is still to be reported, before anything else, and when it happened."""
         self._idle: set[anyio.Event] = set()
         """What wakes each of the coroutines that wait for their next attempt."""
         secrets = patterns(os.fsencode(setup.environ.get(name, "")) for name in plan.secret_env)
         self._reporter = Reporter(plan, setup.run_id, setup.sinks, secrets, setup.scripts, setup.taken_over)
-        self._output = OutputSettings(plan.flow, setup.run_id, secrets, self._reporter.emit, setup.wait_for_room)
+        self._output = OutputSettings(plan.flow, setup.run_id, secrets, self._reporter.emit, setup.reader)
         self._base_env = {
             **setup.environ,
             "MINIFLOW_FLOW": plan.flow,
@@ -200,6 +218,7 @@ class _Run:
                 self.interrupt = self.interrupt or error  # it may have come while the scheduler was told of an end
             group.cancel_scope.cancel()
             self._is_stopping = self._reporter.keeps_errors = True
+            self._report_the_late()
             self._actions += self._scheduler.handle(Stop("timeout" if self._is_out_of_time else "stopped"))
             self._launch_no_more()
             await self._work_to_the_end(group)
@@ -245,12 +264,48 @@ class _Run:
                     await anyio.lowlevel.checkpoint()
             if self._has_ended:
                 return
-            while not self._stimuli:
+            while not (self._stimuli or self._actions):
                 if self.interrupt is not None and self._going - len(self._idle) == 1:
                     raise self.interrupt  # somebody has gone without a word, and nobody is left to say one
                 self._has_stimuli = self._new_event()
                 await self._has_stimuli.wait()
-            self._actions += self._scheduler.handle(self._stimuli.popleft())
+            self._report_the_late()
+            if not self._actions:
+                self._actions += self._scheduler.handle(self._stimuli.popleft())
+
+    def _go_on(self, group: anyio.abc.TaskGroup) -> None:
+        """Do what follows from the end of an attempt, in its slot, if that is little and nobody else is at it."""
+        if self._actions or len(self._stimuli) != 1 or self._is_stopping:
+            self._has_stimuli.set()
+            return
+        self._report_the_late()
+        actions = self._scheduler.handle(self._stimuli.popleft())
+        if self._setup.parallel > 1 and len(actions) == 2:
+            finish, start = actions
+            if isinstance(finish, Finish) and isinstance(start, Start) and not self._is_upstream(finish.task, start.task):
+                self._late = finish, self._reporter.now()
+                self._launching.append(start)
+                return
+        self._actions += actions
+        if len(actions) > _FEW or type(actions[-1]) is End:
+            self._has_stimuli.set()
+            return
+        is_free = True
+        while self._actions:
+            action = self._actions.popleft()
+            if is_free and type(action) is Start:
+                self._launching.append(action)  # for this slot, which looks there next
+                is_free = False
+            else:
+                self._perform(action, group)
+
+    def _is_upstream(self, task: int, other: int) -> bool:
+        return task in self._plan.tasks[other].upstream
+
+    def _report_the_late(self) -> None:
+        if self._late is not None:
+            (finish, moment), self._late = self._late, None
+            self._reporter.report(finish, moment)
 
     def _tell(self, stimulus: Stimulus) -> None:
         self._stimuli.append(stimulus)
@@ -297,25 +352,37 @@ class _Run:
     async def _attempt(self, task: int, number: int, group: anyio.abc.TaskGroup) -> None:
         planned = self._plan.tasks[task]
         argv = self._plan.argv(planned)
-        on_started = partial(self._reporter.task_started, task, number, tuple(argv))
-        observer = AttemptObserver(self._output, planned.id, number, on_started)
+        on_started = partial(self._started, task, number, tuple(argv))
+        observer = AttemptObserver(self._output, planned.id, number, on_started, self._report_the_late)
         env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
         marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
         attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
         try:
-            await observer.wait_for_room()
-            await self._look_at_script(planned.script)
-            await self._setup.executor.run(attempt, observer)
+            try:
+                if self._setup.reader is not None and not self._setup.reader.has_room:
+                    self._report_the_late()
+                    await self._setup.reader.wait_for_room()
+                await self._look_at_script(planned.script)
+                await self._setup.executor.run(attempt, observer)
+            finally:
+                outcome = observer.outcome
+                if outcome is not None and outcome.exit_status == 0 and self._reporter.has_lost_output(planned.id):
+                    outcome = Outcome(1, "lost", error="its output could not be written")
+                self._stimuli.append(NotStarted(task) if outcome is None else AttemptEnded(task, outcome))
+            if outcome is None or outcome.reason == "spawn":
+                self._has_stimuli.set()  # nothing may have been awaited: others must have their turn
+            else:
+                self._go_on(group)
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, anyio.get_cancelled_exc_class()):
                 self._reporter.keep(error)
             group.cancel_scope.cancel()  # before its end is told: by that nothing more may start
+            self._has_stimuli.set()
             raise
-        finally:
-            outcome = observer.outcome
-            if outcome is not None and outcome.exit_status == 0 and self._reporter.has_lost_output(planned.id):
-                outcome = Outcome(1, "lost", error="its output could not be written")
-            self._tell(NotStarted(task) if outcome is None else AttemptEnded(task, outcome))
+
+    def _started(self, task: int, number: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
+        self._report_the_late()
+        self._reporter.task_started(task, number, argv, pid, start_time)
 
     async def _look_at_script(self, name: str) -> None:
         """Notice that a script is not what it was when the run was planned: no later run may take the task for unchanged."""
@@ -324,6 +391,7 @@ class _Run:
         if scripts is None or size is None:
             return
         if size > _MAX_QUICK_BYTES:
+            self._report_the_late()
             await anyio.to_thread.run_sync(scripts.read, name)
         else:
             scripts.read(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Unpack
@@ -15,6 +15,7 @@ import anyio.abc
 from miniflow.events import Event
 from miniflow.feed import EventFeed
 from miniflow.interrupts import uninterrupted
+from miniflow.observer import Reader
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
@@ -142,11 +143,8 @@ def open_run(flow: FlowLike, **options: Unpack[RunOptions]) -> contextlib.Abstra
     return opened(partial(Run, feed), flow, feed, JsonRenderer(), **options)
 
 
-class SinkFeed(Sink, Protocol):
+class SinkFeed(Sink, Reader, Protocol):
     """A sink that passes on what it is given, to somebody it waits for."""
-
-    async def wait_for_room(self) -> None:
-        """Wait until that one has caught up."""
 
     def close(self) -> None:
         """Take in nothing more."""
@@ -187,7 +185,7 @@ async def _opened(
                 prepared = await prepare_run(flow, [feed], renderer, **options)
                 run = new_run(prepared, scope)
                 is_ready.set()
-                await run._go(feed.wait_for_room)
+                await run._go(feed)
         except (KeyboardInterrupt, SystemExit) as error:
             failure = error  # out of this task it would end an asyncio loop at once
             group.cancel_scope.cancel()
@@ -274,8 +272,8 @@ class OpenRun:
         """How the run ended or, while it goes on, what is known of it."""
         return self._prepared.result
 
-    async def _go(self, wait_for_room: Callable[[], Awaitable[None]]) -> None:
-        await self._prepared.go(wait_for_room, lambda: self._exit_status_if_cancelled, self._timeout.set)
+    async def _go(self, reader: Reader) -> None:
+        await self._prepared.go(reader, lambda: self._exit_status_if_cancelled, self._timeout.set)
 
 
 class Run(OpenRun):

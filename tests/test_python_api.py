@@ -1145,10 +1145,23 @@ class FakeExecutor:
     def __init__(self, work: Callable[[Any, Any], Awaitable[None]]) -> None:
         self.run = work
 
+    def close(self) -> None:
+        """It holds nothing."""
 
-async def run_fake(space: Space, work: Callable[[Any, Any], Awaitable[None]], tasks: int, parallel: int) -> list[Event]:
-    flow = {"name": "fake", "tasks": [{"id": f"t{n}", "script": "hello.py"} for n in range(tasks)]}
-    seen: list[Event] = []
+
+async def run_fake(
+    space: Space,
+    work: Callable[[Any, Any], Awaitable[None]],
+    tasks: int,
+    parallel: int,
+    *,
+    depends_on: dict[str, str] | None = None,
+    seen: list[Event] | None = None,
+) -> list[Event]:
+    upstream = depends_on or {}
+    described = [{"id": f"t{n}", "script": "hello.py", "depends_on": upstream.get(f"t{n}", [])} for n in range(tasks)]
+    flow = {"name": "fake", "tasks": described}
+    seen = [] if seen is None else seen
     plan = miniflow.plan_flow(flow, **space.directories)
     setup = RunSetup("run", "/run", FakeExecutor(work), [CallbackSink(seen.append)], {}, parallel)  # type: ignore[arg-type]
     await run_plan(plan, setup)
@@ -1185,3 +1198,62 @@ async def test_many_tasks_do_not_keep_the_loop_from_others(project: Space) -> No
 
     assert sum(isinstance(event, TaskFinished) for event in seen) == 1000
     assert turns >= 500
+
+
+def ends_in(seen: list[Event]) -> set[str]:
+    return {event.task_id for event in seen if isinstance(event, TaskFinished)}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("parallel", "depends_on"), [(1, {}), (2, {"t1": "t0", "t2": "t1"})], ids=["at parallel 1", "downstream"]
+)
+async def test_the_end_of_what_a_task_may_look_for_is_recorded_before_it_starts(
+    project: Space, parallel: int, depends_on: dict[str, str]
+) -> None:
+    seen: list[Event] = []
+    known: dict[str, set[str]] = {}
+
+    async def work(attempt: Any, observer: Any) -> None:
+        known[attempt.env["MINIFLOW_TASK_ID"]] = ends_in(seen)
+        observer.started(1)
+        await anyio.lowlevel.checkpoint()
+        observer.ended(Outcome(0))
+
+    await run_fake(project, work, tasks=3, parallel=parallel, depends_on=depends_on, seen=seen)
+
+    assert known == {"t0": set(), "t1": {"t0"}, "t2": {"t0", "t1"}}
+
+
+@pytest.mark.anyio
+async def test_the_record_has_each_end_before_the_start_that_it_has_made_room_for(project: Space) -> None:
+    async def work(attempt: Any, observer: Any) -> None:
+        observer.started(1)
+        await anyio.lowlevel.checkpoint()
+        observer.ended(Outcome(0))
+
+    seen = await run_fake(project, work, tasks=50, parallel=2)
+
+    running = 0
+    for event in seen:
+        running += isinstance(event, TaskStarted) - isinstance(event, TaskFinished)
+        assert 0 <= running <= 2
+    assert [event.timestamp for event in seen] == sorted(event.timestamp for event in seen)
+
+
+@pytest.mark.anyio
+async def test_an_end_is_recorded_though_the_next_start_is_delayed(project: Space) -> None:
+    seen: list[Event] = []
+    known: list[set[str]] = []
+
+    async def work(attempt: Any, observer: Any) -> None:
+        if attempt.env["MINIFLOW_TASK_ID"] in ("t2", "t3"):
+            observer.delayed()
+            known.append(ends_in(seen))
+        observer.started(1)
+        await anyio.lowlevel.checkpoint()
+        observer.ended(Outcome(0))
+
+    await run_fake(project, work, tasks=4, parallel=2, seen=seen)
+
+    assert [len(ends) >= n for n, ends in enumerate(known, start=1)] == [True, True]

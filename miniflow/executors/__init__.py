@@ -31,6 +31,9 @@ class Observer(Protocol):
     def started(self, pid: int, start_time: int | None = None) -> None:
         """The process is there; `start_time` is when the system started it, in clock ticks since boot, where that is known."""
 
+    def delayed(self) -> None:
+        """Something is going to be awaited before the process can start."""
+
     def output(self, stream: Stream, data: bytes) -> None:
         """The task has printed."""
 
@@ -46,6 +49,8 @@ class Executor(Protocol):
 
     async def run(self, attempt: Attempt, observer: Observer) -> None:
         """Run one attempt to its end, and tell `observer.ended` last, exactly once.
+
+        Once it has told `observer.started`, it awaits something before `observer.ended`: others must have their turn.
 
         When cancelled: stop all that it started, tell `observer.ended`, then let the cancellation go on.
         An attempt that cannot be started is an outcome, not an exception.

@@ -51,7 +51,7 @@ class LocalExecutor:
         await anyio.lowlevel.checkpoint_if_cancelled()
         guarded = self._lifeline.begin(attempt.marks)
         try:
-            started = await self._start(attempt)
+            started = await self._start(attempt, observer)
         except anyio.get_cancelled_exc_class():  # anything else may have come in the midst of it
             self._lifeline.ended(guarded)
             raise
@@ -87,15 +87,16 @@ class LocalExecutor:
         if process.observer_error is not None:
             raise process.observer_error
 
-    async def _start(self, attempt: Attempt) -> Started | Outcome:
+    async def _start(self, attempt: Attempt, observer: Observer) -> Started | Outcome:
         if self._room.is_awaited:
+            observer.delayed()
             await self._room.wait(is_first=False)
         try:
-            return await self._try_to_start(attempt)
+            return await self._try_to_start(attempt, observer)
         finally:
             self._room.tell_next()
 
-    async def _try_to_start(self, attempt: Attempt) -> Started | Outcome:
+    async def _try_to_start(self, attempt: Attempt, observer: Observer) -> Started | Outcome:
         """Start the process. If the system has no more to give, wait for another attempt to end, as long as others run."""
         tries = 0
         while True:
@@ -105,6 +106,7 @@ class LocalExecutor:
                 tries += 1
                 if not is_scarcity(error) or (not self._processes and tries > PATIENCE):
                     return not_started(error)
+            observer.delayed()
             if self._processes:
                 await self._room.wait(is_first=True)
                 tries = 0
