@@ -77,9 +77,11 @@ def test_completion_is_left_to_click() -> None:
     [
         ("--version", {"click", "typing", "re", "enum", "json", "miniflow.errors"}),
         ("list", {"click", "typing", "dataclasses", "inspect", "pathlib", "contextlib", "msgspec", "anyio", "structlog"}),
+        ("run x", {"rich", "pygments", "trio"}),
     ],
 )
 def test_little_is_loaded_for_them(space: Space, args: str, unneeded: set[str]) -> None:
+    space.script("a.py")
     space.flow({"name": "x", "tasks": [{"id": "a", "script": "a.py"}]})
     program = """
 import atexit, sys

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from miniflow.commands import system_errors
+from miniflow.commands import hidden, system_errors
 from miniflow.commands.planning import plan_options, planning_options
 from miniflow.commands.words import complete_flow, run_ids_of_flow
 from miniflow.errors import UsageError
@@ -94,7 +94,8 @@ def command(
         # One that begins with a dash would be an option of whoever is given it.
         click.echo(path if relative.startswith("..") else f"./{relative}" if relative.startswith("-") else relative)
         return 0
-    from miniflow.foreground import run_in_foreground
+    with hidden("rich"):  # half of our start would be structlog's, loading it for tracebacks that we never print
+        from miniflow.foreground import run_in_foreground
 
     if log_format == "auto":
         log_format = "console" if sys.stdout.isatty() else "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "json"
