@@ -31,6 +31,19 @@ def flows_with_runs(output_dir: str | os.PathLike[str]) -> list[str]:
         raise UsageError(f"the output directory cannot be read: {error.strerror}: {os.fspath(output_dir)}") from None
 
 
+def known_flow(output_dir: str | os.PathLike[str], flow: str | None) -> str | None:
+    """Return the name of a flow that somebody has typed.
+
+    Raises:
+        UsageError: It has not been run.
+    """
+    base = Path(output_dir).expanduser()
+    if flow is None or (_FLOW.fullmatch(flow) and run_ids(base, flow)):
+        return flow
+    known = flows_with_runs(base)
+    raise UsageError(f"flow {quoted(flow)} has not been run yet: there is no run in {base / flow}{did_you_mean(flow, known)}")
+
+
 def all_runs(
     output_dir: str | os.PathLike[str], flow: str | None = None, problems: list[MiniFlowError] | None = None
 ) -> list[RunDir]:
@@ -44,7 +57,7 @@ def all_runs(
     Raises:
         UsageError: Something cannot be read, and nobody wants to know what else there is.
     """
-    base = Path(output_dir)
+    base = Path(output_dir).expanduser()
     found: list[tuple[str, str]] = []
     for name in flows_with_runs(base) if flow is None else [flow]:
         try:
@@ -68,7 +81,7 @@ def find_any_run(output_dir: str | os.PathLike[str], name: str | None = None, fl
     Raises:
         UsageError: There is none, or more than one.
     """
-    base = Path(output_dir)
+    base = Path(output_dir).expanduser()
     if name is not None and (os.path.sep in name or Path(name, "events.jsonl").is_file()):
         return RunDir(_existing(name).resolve())
     if flow is not None:

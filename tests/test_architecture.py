@@ -34,7 +34,7 @@ LAYERS = """
     actions scheduler lines
     files journal rundir scripts guardian processes lifeline
     resume history tails
-    runs planfile timeline
+    runs planfile timeline overview prune
     logs
     outcomes junit
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
@@ -44,11 +44,12 @@ LAYERS = """
     prepare
     prepared running
     api
+    tables
     messages simple completion listing signals stdout terminal display github_log foreground
     excerpt validation findings
     runtasks logforms showlogs
     arguments
-    commands commands.words commands.planning commands.list commands.run commands.logs commands.validate commands.script
+    commands commands.words commands.planning commands.list commands.run commands.runs commands.logs commands.validate commands.script
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
@@ -85,6 +86,8 @@ ALLOWED = {
     "planfile": {"bash", "errors", "rundir"},
     "timeline": {"critical", "journal", "planfile", "results", "rundir", "runs"},
     "logs": {"errors", "events", "journal", "lines", "rundir"},
+    "overview": {"durations", "errors", "journal", "results", "rundir"},
+    "prune": {"errors", "files", "journal", "resume", "rundir", "runs"},
     "executors": {"events", "results"},
     "guardian": set(),
     "processes": {"guardian"},
@@ -172,7 +175,7 @@ THIRD_PARTY = {
         "github_log",
         "stdout",
     },
-    "msgspec": {"actions", "documents", "github_log", "history", "journal", "logs", "planfile", "sinks.json_lines"},
+    "msgspec": {"actions", "documents", "github_log", "history", "journal", "logs", "overview", "planfile", "sinks.json_lines"},
     "structlog": {"sinks.json_lines"},
 }
 
