@@ -49,7 +49,8 @@ LAYERS = """
     excerpt validation findings
     runtasks logforms showlogs
     arguments
-    commands commands.words commands.planning commands.list commands.run commands.runs commands.logs commands.validate commands.script
+    commands commands.words commands.planning
+    commands.list commands.run commands.runs commands.logs commands.validate commands.script
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
