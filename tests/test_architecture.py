@@ -40,6 +40,7 @@ LAYERS = """
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.github sinks.json_lines sinks.run_directory
     step_summary ci_files
+    report report.markup report.words report.contents report.gantt report.table report.overview report.page report.collect
     catalog interrupts observer reporter runner feed
     prepare
     prepared running
@@ -50,11 +51,14 @@ LAYERS = """
     runtasks logforms showlogs
     arguments
     commands commands.words commands.planning
-    commands.list commands.run commands.runs commands.logs commands.validate commands.script
+    commands.list commands.run commands.runs commands.logs commands.report commands.validate commands.script
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
-PURE = ORDER[: ORDER.index("lines") + 1]
+PURE = [
+    *ORDER[: ORDER.index("lines") + 1],
+    *ORDER[ORDER.index("report.markup") : ORDER.index("report.page")],
+]
 
 # What each part of the package may know of the others, besides standing further out: the axes of growth know little.
 ALLOWED = {
@@ -151,6 +155,12 @@ ALLOWED = {
         "scripts",
         "sinks",
     },
+    "report.markup": {"sinks.console"},
+    "report.words": set(),
+    "report.contents": set(),
+    "report.gantt": {"report.markup", "report.words"},
+    "report.table": {"bash", "report.contents", "report.markup", "report.words"},
+    "report.overview": {"report.contents", "report.markup", "report.table", "report.words"},
     "interrupts": set(),
     "signals": set(),
     "terminal": set(),
