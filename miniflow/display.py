@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from miniflow.events import LEVELS, Event, Level
 from miniflow.feed import Feed
+from miniflow.running import OpenRun
 from miniflow.sinks import Item
-from miniflow.sinks.console import for_people, harmless
+from miniflow.sinks.colored import in_color
+from miniflow.sinks.console import for_people
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Data, Output
 
@@ -29,10 +30,22 @@ class Display(Feed[_Shown]):
         renderer: Of JSON.
         use_json: Whether JSON is what is shown.
         level: Events below it are not shown.
+        has_colors: Whether what is not JSON has colours.
+        ending: Returns what people are told when a run is over.
     """
 
-    def __init__(self, renderer: JsonRenderer, *, use_json: bool, level: Level) -> None:
+    def __init__(
+        self,
+        renderer: JsonRenderer,
+        *,
+        use_json: bool,
+        level: Level,
+        has_colors: bool = False,
+        ending: Callable[[OpenRun], str] = lambda _: "",
+    ) -> None:
         super().__init__()
+        self._ending = ending
+        self._for_people = in_color if has_colors else for_people
         self._use_json = use_json
         self._minimum = LEVELS[level]
         self._json = renderer
@@ -58,16 +71,16 @@ class Display(Feed[_Shown]):
     def _render(self, item: Item) -> _Shown:
         if self._use_json:
             return self._stdout, self._json.render(item)
-        printed, progress = for_people(item)
+        printed, progress = self._for_people(item)
         return (self._stdout, printed.encode()) if printed else (self._stderr, progress.encode())
 
-    async def show(self, run_dir: Path) -> None:
-        """Write what could not be written at once, until the run is over."""
+    async def show(self, run: OpenRun) -> None:
+        """Write what could not be written at once, until the run is over, and then an ending if people read it."""
         while shown := await self.take():
             for output, data in _joined(shown):
                 await output.write(data)
         if not self._use_json:
-            await self._stderr.write(f"recorded in {harmless(str(run_dir))}\n".encode())
+            await self._stderr.write(self._ending(run).encode())
 
     def lose_patience(self, seconds: float) -> None:
         """Wait for a reader who stands still for so many seconds more."""

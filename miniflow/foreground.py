@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack
 
@@ -12,7 +13,7 @@ import anyio.abc
 
 from miniflow.display import Display
 from miniflow.errors import MiniFlowError, OutputError
-from miniflow.events import Level
+from miniflow.events import LEVELS, Level
 from miniflow.executors.spawn import own_descriptors
 from miniflow.messages import complain, report
 from miniflow.plan import DEFAULT_GRACE_S
@@ -24,9 +25,11 @@ from miniflow.runner import unwrapped
 from miniflow.running import OpenRun, open_shown
 from miniflow.signals import StopSignals, die_by
 from miniflow.sinks.json_lines import JsonRenderer
+from miniflow.terminal import has_colors, is_movable
 
 if TYPE_CHECKING:
     from miniflow.github_log import GithubLog
+    from miniflow.live import LiveDisplay
 
 NEEDED_DESCRIPTORS = 16
 
@@ -52,14 +55,21 @@ def run_in_foreground(
     _keep_memory()
     own_descriptors()
     renderer = JsonRenderer()
-    display: Display | GithubLog
+    display: Display | LiveDisplay | GithubLog
+    is_live = log_format == "console" and is_movable(1, 2, os.environ)
+    ending = partial(_ending, level=level, has_colors=has_colors(is_live, os.environ))
     if log_format == "github":
         from miniflow.github_log import GithubLog, find_places
 
         flows_dir = options.get("flows_dir", DEFAULT_FLOWS_DIR)
         display = GithubLog(level=level, find_places=lambda: find_places(flow, flows_dir, os.environ))
+    elif is_live:
+        from miniflow.live import LiveDisplay  # here, as most runs are read by programs, which should not wait for it
+
+        display = LiveDisplay(level=level, has_colors=has_colors(True, os.environ), ending=ending)
     else:
-        display = Display(renderer, use_json=log_format == "json", level=level)
+        colors = has_colors(False, os.environ)
+        display = Display(renderer, use_json=log_format == "json", level=level, has_colors=colors, ending=ending)
     foreground = _Foreground(renderer, display, options.get("grace", DEFAULT_GRACE_S))
     try:
         anyio.run(lambda: foreground.go(flow, options))
@@ -71,6 +81,12 @@ def run_in_foreground(
     assert foreground.result is not None
     foreground.check_output()
     return (foreground.result.exit_status or 0) if is_told else 2
+
+
+def _ending(run: OpenRun, *, level: Level, has_colors: bool) -> str:
+    from miniflow.summary import Summary  # here: what it loads is needed only now, and not for programs
+
+    return Summary(run.plan, run.result, has_colors=has_colors).render(only_failures=LEVELS[level] > LEVELS["info"])
 
 
 def _tell(run_dir: Path, junit: Path | None, *, has_summary: bool) -> bool:
@@ -121,7 +137,7 @@ def _keep_memory() -> None:
 
 
 class _Foreground:
-    def __init__(self, renderer: JsonRenderer, display: Display | GithubLog, grace_s: float) -> None:
+    def __init__(self, renderer: JsonRenderer, display: Display | LiveDisplay | GithubLog, grace_s: float) -> None:
         self._renderer = renderer
         self._display = display
         self._patience_s = grace_s
@@ -141,7 +157,7 @@ class _Foreground:
                     if self.stopped_by is not None:
                         run.cancel(128 + self.stopped_by)
                     group.start_soon(self._hurry_after_timeout, run)
-                    await self._display.show(run.run_dir)
+                    await self._display.show(run)
                 self.result = run.result
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as errors:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import anyio.lowlevel
 import anyio.to_thread
@@ -21,6 +20,7 @@ from miniflow.events import LEVELS, Event, Level, OutputChunk, RunFinished, RunS
 from miniflow.feed import Feed
 from miniflow.positions import task_positions
 from miniflow.rundir import RunDir
+from miniflow.running import OpenRun
 from miniflow.sinks import Item
 from miniflow.sinks.console import harmless
 from miniflow.sinks.github import annotation, below_checkout, closing, inert, opening, progress
@@ -119,15 +119,15 @@ class GithubLog(Feed[bytes | TaskFinished]):
         if rest:
             self.put(bytes(rest), len(rest))
 
-    async def show(self, run_dir: Path) -> None:
+    async def show(self, run: OpenRun) -> None:
         """Write what could not be written at once, and the output of tasks that have ended, until the run is over."""
         while waiting := await self.take():
             for item in waiting:
                 if isinstance(item, bytes):
                     await self._stdout.write(item)
                 else:
-                    await self._show_end(RunDir(run_dir), item)
-        await self._stdout.write(inert(f"recorded in {harmless(str(run_dir))}").encode())
+                    await self._show_end(RunDir(run.run_dir), item)
+        await self._stdout.write(inert(f"recorded in {harmless(str(run.run_dir))}").encode())
 
     async def _show_end(self, run_dir: RunDir, event: TaskFinished) -> None:
         if self._shows_output and not self._is_alone:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
 
 from miniflow.events import Event, RunStarted, TaskCancelled, TaskFinished, TaskRetrying, TaskReused, TaskSkipped, TaskStarted
 from miniflow.graph import longest_paths
@@ -43,7 +42,7 @@ def estimate(task_ids: Sequence[str], upstream: Sequence[Sequence[int]], known_s
         upstream: For each the indices of its upstream tasks.
         known_s: How long tasks took before.
     """
-    unknown_s = median(known_s.values()) if known_s else 1.0
+    unknown_s = sorted(known_s.values())[len(known_s) // 2] if known_s else 1.0
     task_s = [known_s.get(task_id, unknown_s) for task_id in task_ids]
     path_s = longest_paths(upstream, task_s)
     return Estimates(task_s, path_s, sorted(range(len(task_s)), key=path_s.__getitem__, reverse=True), not known_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -28,6 +29,11 @@ def is_unread(error: OSError, descriptor: int) -> bool:
     return error.errno in (errno.EPIPE, errno.ECONNRESET)
 
 
+def _open_again(descriptor: int) -> int:
+    """Return a descriptor of our own of a terminal: one that never waits. The other is not ours alone."""
+    return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+
+
 class Output:
     """One of the standard descriptors.
 
@@ -41,6 +47,11 @@ class Output:
         # A regular file or /dev/null is always ready, and cannot be waited for.
         self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
         self._can_refuse = _REFUSE != 0
+        self._is_ours = False
+        if os.isatty(descriptor):
+            with contextlib.suppress(OSError):  # somebody else's terminal, after `su`; or it is gone
+                self._descriptor = _open_again(descriptor)
+                self._is_ours = True
         self._is_gone = False
         self._is_patient_until = float("inf")
         self._wait: anyio.CancelScope | None = None
@@ -79,6 +90,8 @@ class Output:
             return b""
 
     def _write_some(self, data: Data, is_ready: bool) -> int:
+        if self._is_ours:
+            return os.write(self._descriptor, data)
         if self._can_refuse:
             try:
                 return os.pwritev(self._descriptor, (data,), -1, _REFUSE)

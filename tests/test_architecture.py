@@ -38,7 +38,7 @@ LAYERS = """
     logs
     outcomes junit
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
-    sinks sinks.callback sinks.console sinks.github sinks.json_lines sinks.run_directory
+    sinks sinks.callback sinks.console sinks.colored sinks.github sinks.json_lines sinks.run_directory
     step_summary ci_files
     report report.markup report.words report.contents report.gantt report.table report.overview report.page report.collect
     catalog interrupts observer reporter runner feed
@@ -46,7 +46,7 @@ LAYERS = """
     prepared running
     api
     tables
-    messages simple completion listing signals stdout terminal display github_log foreground
+    messages simple completion listing signals stdout terminal display region live github_log summary foreground
     excerpt validation findings
     runtasks logforms showlogs
     arguments
@@ -123,6 +123,8 @@ ALLOWED = {
     "sinks": {"events"},
     "sinks.callback": {"events", "sinks"},
     "sinks.console": {"events", "sinks"},
+    "sinks.colored": {"events", "sinks", "sinks.console"},
+    "region": {"durations", "progress", "sinks.colored"},
     "feed": {"events", "sinks"},
     "sinks.github": {"events", "sinks.console"},
     "sinks.json_lines": {"events", "sinks"},
@@ -165,7 +167,7 @@ ALLOWED = {
     "signals": set(),
     "terminal": set(),
     "logforms": {"lines", "logs", "sinks.console"},
-    "display": {"events", "feed", "sinks", "sinks.console", "sinks.json_lines", "stdout"},
+    "display": {"events", "feed", "running", "sinks", "sinks.colored", "sinks.console", "sinks.json_lines", "stdout"},
 }
 
 # Who may import what does not come with Python.
@@ -179,6 +181,7 @@ THIRD_PARTY = {
         "executors.strays",
         "executors.watch",
         "foreground",
+        "live",
         "prepared",
         "runner",
         "running",
@@ -187,6 +190,7 @@ THIRD_PARTY = {
         "stdout",
     },
     "msgspec": {"actions", "documents", "github_log", "history", "journal", "logs", "overview", "planfile", "sinks.json_lines"},
+    "rich": {"region"},
     "structlog": {"sinks.json_lines"},
 }
 

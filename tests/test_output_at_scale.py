@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import random
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 
 from miniflow.lines import MAX_LINE_BYTES, LineSplitter
 from tests.conftest import Space
+from tests.terminals import Terminal
 
 MIB = 1024 * 1024
 GROWTH_MIB = 32
@@ -332,37 +332,19 @@ def test_bytes_of_any_kind_are_recorded_on_both_streams(space: Space) -> None:
         check_output(space, {"stdout": data, "stderr": data}, f"t{n}")
 
 
-def test_nothing_that_acts_on_a_terminal_comes_there(space: Space) -> None:
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+def test_nothing_that_acts_on_a_terminal_comes_there(space: Space, term: str) -> None:
     every = b"".join(KINDS.values()) + bytes(range(256)) + "".join(map(chr, range(0x80, 0x2100))).encode()
     space.script("task.py", f"import os\nfor stream in 1, 2: os.write(stream, {every!r})")
     space.flow({"name": "f", "tasks": [{"id": "t", "script": "task.py"}]})
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "miniflow", "-o", str(space.output_dir), "run", "f"],
-        cwd=space.path,
-        env=space.environ(),
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    shown = b""
-    while data := read_terminal(ours):
-        shown += data
-    os.close(ours)
 
-    assert process.wait() == 0
-    text = shown.decode()
-    assert "t │ \\x1b[2J\\x1b]0;title\\x07\\x1bP$q\\x1b\\\\x9b31m\r\n" in text
-    left = {character for character in text.replace("\r\n", "\n") if not character.isprintable()} - {"\n", "\t"}
+    terminal = Terminal(space, "run", "f", env={"TERM": term})
+
+    assert terminal.end() == 0
+    text = terminal.written
+    assert "t │ \\x1b[2J\\x1b]0;title\\x07\\x1bP$q\\x1b\\\\x9b31m\n" in text
+    left = {character for character in text if not character.isprintable()} - {"\n", "\t"}
     assert not {character for character in left if ord(character) < 0xA0 or 0x2028 <= ord(character) <= 0x202E}
-
-
-def read_terminal(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # the other side is closed
-        return b""
 
 
 def test_two_streams_that_mix_keep_their_order_each(space: Space) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from typing import cast
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from miniflow import stdout
 from miniflow.display import Display
 from miniflow.events import OutputChunk, TaskOutput, TaskSkipped
+from miniflow.running import OpenRun
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Output
 
@@ -85,15 +87,15 @@ async def test_what_nobody_reads_any_more_is_no_error() -> None:
 
 @pytest.mark.anyio
 async def test_what_comes_while_something_waits_does_not_overtake_it(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = pipe
     monkeypatch.setattr("miniflow.display.Output", lambda number: Output(writing))
-    display = Display(JsonRenderer(), use_json=False, level="info")
+    display = Display(JsonRenderer(), use_json=False, level="info", ending=lambda _: "the end")
     read = b""
 
     async with anyio.create_task_group() as group:
-        group.start_soon(display.show, tmp_path)
+        group.start_soon(display.show, cast("OpenRun", None))
         await anyio.wait_all_tasks_blocked()
         for number in range(2_000):  # the pipe is full long before the last
             printed = OutputChunk(TaskOutput(0, "f", "r", f"t{number}", 1, "stdout", ""), "x" * 100)
@@ -102,8 +104,8 @@ async def test_what_comes_while_something_waits_does_not_overtake_it(
                 await anyio.wait_readable(reading)
                 read += os.read(reading, 65536)
         display.close()
-        while b"recorded in" not in read:
+        while b"the end" not in read:
             await anyio.wait_readable(reading)
             read += os.read(reading, 65536)
 
-    assert re.findall(rb"t(\d+)", read.rpartition(b"recorded in")[0]) == [b"%d" % number for number in range(2_000)]
+    assert re.findall(rb"t(\d+)", read.rpartition(b"the end")[0]) == [b"%d" % number for number in range(2_000)]

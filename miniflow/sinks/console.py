@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from miniflow.events import OutputChunk, TaskOutput
+from miniflow.events import Event, OutputChunk, TaskOutput
 from miniflow.sinks import Item
 
 # What a terminal may take for a command: a task's output must not move the cursor, set the title or worse.
@@ -23,9 +23,14 @@ def for_people(item: Item) -> tuple[str, str]:
     if isinstance(item, OutputChunk):
         return lines_after(f"{item.template.task_id} │ ", item.text), ""
     if isinstance(item, TaskOutput):
-        return f"{item.task_id} │ {harmless(item.line)}\n", ""
-    mark = {"warning": "warning: ", "error": "error: "}.get(item.level, "")
-    return "", f"{mark}{harmless(item.message)}\n"
+        return lines_after(f"{item.task_id} │ ", item.line), ""
+    return "", f"{message_of(item)}\n"
+
+
+def message_of(event: Event) -> str:
+    """Return the sentence that tells of an event, and how bad it is."""
+    mark = {"warning": "warning: ", "error": "error: "}.get(event.level, "")
+    return f"{mark}{harmless(event.message)}"
 
 
 def lines_after(name: str, text: str) -> str:
