@@ -75,6 +75,23 @@ def longest_paths(upstream: Sequence[Sequence[int]], weights: Sequence[float]) -
     return weighs
 
 
+def longest_path(upstream: Sequence[Sequence[int]], weights: Sequence[float]) -> list[int]:
+    """Return the tasks of a path that weighs the most, in a graph without cycles; of such that weigh the same, an early one."""
+    weighs = [0.0] * len(upstream)
+    before: list[int | None] = [None] * len(upstream)
+    for task in topological_order(upstream):
+        for other in upstream[task]:
+            if before[task] is None or weighs[other] > weighs[task]:
+                before[task], weighs[task] = other, weighs[other]
+        weighs[task] += weights[task]
+    path = []
+    last = max(range(len(upstream)), key=weighs.__getitem__, default=None)
+    while last is not None:
+        path.append(last)
+        last = before[last]
+    return path[::-1]
+
+
 def longest_path_first(upstream: Sequence[Sequence[int]], weights: Sequence[float]) -> list[int]:
     """Return all tasks of a graph without cycles: first the one from which a path to an end weighs the most.
 

@@ -28,7 +28,7 @@ MOST_BENDS = 10_000
 MOST_ROUNDS = 24
 WORK = 300_000
 """Over how many nodes and edges all rounds go together, in a graph that is too large for so many."""
-SMALL = 3000
+SMALL = 1200
 """With so many nodes and edges, neighbours are also tried the other way round."""
 
 
@@ -51,10 +51,18 @@ class Layout:
     rows: Sequence[tuple[float, float]]
     """The upper and the lower end of each layer."""
     x: Sequence[float]
-    """The centre of each task."""
+    """The centre of each task, and after them of each place that edges pass: see `Layered`."""
     edges: Sequence[Edge]
     width: float
     height: float
+
+
+def levels(upstream: Graph) -> list[int]:
+    """Return for each task the number of its layer: of tasks on the longest path to it."""
+    level = [0] * len(upstream)
+    for task in topological_order(upstream):
+        level[task] = 1 + max((level[other] for other in upstream[task]), default=-1)
+    return level
 
 
 def layers_of(upstream: Graph) -> list[list[int]]:
@@ -91,7 +99,7 @@ def layout(layered: Layered, sizes: Sequence[tuple[float, float]], *, gap: float
     return Layout(
         layers=layered.tasks(),
         rows=rows,
-        x=x[:count],
+        x=x,
         edges=edges,
         width=max((centre + width / 2 for centre, width in zip(x, widths, strict=True)), default=0.0),
         height=bottom,
@@ -128,10 +136,7 @@ class Layered:
 
     def __init__(self, upstream: Graph) -> None:
         self.upstream = upstream
-        count = len(upstream)
-        self.layer = [0] * count
-        for task in topological_order(upstream):
-            self.layer[task] = 1 + max((self.layer[other] for other in upstream[task]), default=-1)
+        self.layer = levels(upstream)
         self._chains = self._lay_chains(upstream)
         self.above: list[list[int]] = [[] for _ in self.layer]
         for task, needed in enumerate(upstream):

@@ -20,7 +20,7 @@ LAYERS = """
     suggest model
     durations graph critical jsontext kinds masking placeholders
     layout
-    drawing drawing.markup drawing.svg
+    drawing drawing.labels drawing.markup drawing.svg drawing.flowgraph drawing.mermaid drawing.dot drawing.boxes drawing.text
     variables
     fields
     check parse dump expand selection positions
@@ -46,12 +46,13 @@ LAYERS = """
     prepared running
     api
     tables
-    messages simple completion listing signals stdout terminal display region live github_log summary foreground
+    messages simple completion listing diagrams signals stdout terminal display region live github_log summary foreground
     excerpt validation findings
     runtasks logforms showlogs
     arguments
     commands commands.words commands.planning
-    commands.list commands.run commands.runs commands.logs commands.report commands.validate commands.script
+    commands.list commands.run commands.runs commands.logs commands.report commands.validate commands.graph
+    commands.script
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
@@ -69,7 +70,13 @@ ALLOWED = {
     "layout": {"graph"},
     "drawing": set(),
     "drawing.markup": set(),
-    "drawing.svg": {"drawing.markup", "layout"},
+    "drawing.labels": set(),
+    "drawing.svg": {"drawing.labels", "drawing.markup", "layout"},
+    "drawing.flowgraph": {"durations", "graph", "layout", "model"},
+    "drawing.mermaid": {"drawing.flowgraph", "drawing.markup"},
+    "drawing.dot": {"drawing.flowgraph", "drawing.markup"},
+    "drawing.boxes": {"layout"},
+    "drawing.text": {"drawing.boxes", "drawing.flowgraph", "drawing.labels", "layout"},
     "durations": set(),
     "masking": set(),
     "variables": {"jsontext", "kinds", "masking", "suggest"},

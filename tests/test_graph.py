@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniflow.graph import downstream_of, find_cycles, longest_path_first, topological_order
+from miniflow.graph import downstream_of, find_cycles, longest_path, longest_path_first, topological_order
 from miniflow.parse import flow_from_mapping
 from miniflow.plan import Place, make_plan
 
@@ -139,3 +141,20 @@ def test_a_flow_of_20_000_tasks_in_a_chain_is_read_and_planned() -> None:
 def test_a_flow_of_20_000_tasks_without_dependencies_is_planned_in_the_files_order() -> None:
     flow = flow_from_mapping({"name": "x", "tasks": [{"id": f"t{n}", "script": "a.py"} for n in range(LONG)]})
     assert make_plan(flow, None, PLACE).order() == list(range(LONG))
+
+
+@given(acyclic_graphs(), st.data())
+def test_the_longest_path_is_one_and_weighs_the_most(graph: Graph, data: st.DataObject) -> None:
+    weights = data.draw(st.lists(st.integers(0, 9), min_size=len(graph), max_size=len(graph)))
+    path = longest_path(graph, weights)
+
+    assert all(before in graph[task] for before, task in pairwise(path))
+    heaviest: dict[int, int] = {}
+    for task in topological_order(graph):
+        heaviest[task] = weights[task] + max((heaviest[other] for other in graph[task]), default=0)
+    assert sum(weights[task] for task in path) == max(heaviest.values())
+
+
+def test_the_longest_path_of_nothing_is_empty_and_tasks_that_weigh_nothing_are_on_it() -> None:
+    assert longest_path([], []) == []
+    assert longest_path([[], [0], [1]], [0, 1, 0]) == [0, 1]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
+from miniflow.drawing.labels import shortened
 from miniflow.drawing.markup import MARKS, colour, escaped, palette
 from miniflow.layout import Edge, Layered, Layout, alike, between_groups, layout
 from miniflow.values import dataclass
@@ -206,14 +207,6 @@ def _task(task: DrawnTask, box: Box, is_critical: bool, label_length: int) -> st
         f"{escaped(shortened(task.id, label_length))}</text></g>"
     )
     return f'<a href="{escaped(task.href)}">{text}</a>' if task.href else text
-
-
-def shortened(text: str, most: int) -> str:
-    """Return a text of so many characters at most: of a longer one the beginning and the end, in which names often differ."""
-    if len(text) <= most:
-        return text
-    end = (most - 1) // 2
-    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
 
 
 def _style() -> str:

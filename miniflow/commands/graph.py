@@ -1,0 +1,48 @@
+"""`miniflow graph`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from miniflow.commands import system_errors
+from miniflow.commands.words import complete_flow
+from miniflow.errors import UsageError
+
+
+@click.command("graph")
+@click.argument("flow", metavar="FLOW", shell_complete=complete_flow)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "mermaid", "dot", "svg"]),
+    default="text",
+    show_default=True,
+    help="A drawing for the terminal, or in the language of Mermaid or Graphviz, or an image.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Where to write it. Default, and with -: standard output.")
+@click.pass_obj
+def command(obj: dict[str, Any], /, flow: str, form: str, output: str | None) -> int:
+    """Draw the tasks of FLOW, what they depend on, and which of them decide how long it takes.
+
+    FLOW is a name in the flows directory, or a path; its parameters and scripts are not needed. How long the tasks take is
+    known from earlier runs in the output directory.
+    """
+    from pathlib import Path
+
+    from miniflow.diagrams import diagram
+    from miniflow.files import write_atomically
+
+    path = None if output is None or output == "-" else Path(output)
+    if path is not None and path.exists() and not path.is_file():  # a device would be replaced
+        raise UsageError(f"--output: {path} is no file")
+    is_unicode = path is not None or (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    with system_errors():
+        drawn = diagram(flow, form, is_unicode=is_unicode, **obj["dirs"])
+        if path is not None:
+            write_atomically(path, drawn.encode())
+            return 0
+    click.echo(drawn, nl=False)
+    return 0
