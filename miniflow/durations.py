@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 
 # Compiled when they are used: most flows have no durations.
-_TEXT = r"(?a)(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?"
+TEXT = (
+    r"(?:(?P<d>[0-9]+)d)?(?:(?P<h>[0-9]+)h)?(?:(?P<m>[0-9]+)m(?!s))?"
+    r"(?:(?P<s>[0-9]+(?:\.[0-9]+)?)s)?(?:(?P<ms>[0-9]+)ms)?"
+)
+MAX_TEXT_LENGTH = 40
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 
@@ -16,7 +20,7 @@ MAX_S = 366 * 86400
 def parse_duration(value: float | str) -> float | None:
     """Return seconds, rounded to milliseconds; None if it is no duration from 0 to a year."""
     if isinstance(value, str):
-        match = re.fullmatch(_TEXT, value.strip()) if len(value) <= 40 else None
+        match = re.fullmatch(TEXT, value.strip()) if len(value) <= MAX_TEXT_LENGTH else None
         if not match or not match[0]:
             return None
         seconds = sum(float(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number)
@@ -27,7 +31,7 @@ def parse_duration(value: float | str) -> float | None:
 
 def read_duration(text: str) -> float | None:
     """Return the seconds of a text in which a bare number counts as seconds, as options and variables have it."""
-    return parse_duration(float(text) if len(text) <= 40 and re.fullmatch(_NUMBER, text) else text)
+    return parse_duration(float(text) if len(text) <= MAX_TEXT_LENGTH and re.fullmatch(_NUMBER, text) else text)
 
 
 def format_duration(seconds: float) -> str:

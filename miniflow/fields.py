@@ -23,7 +23,7 @@ TASK_VARIABLES = (
 """What every task gets in its environment, and no flow may set."""
 
 MAX_RETRIES = 1000
-_RETRIES_FIELDS = ("max", "delay", "backoff", "max_delay", "on_exit_codes")
+RETRIES_FIELDS = ("max", "delay", "backoff", "max_delay", "on_exit_codes")
 
 
 class Fields:
@@ -148,7 +148,7 @@ class Fields:
     def _retries(self, value: Any, at: Path) -> Retries:
         if not isinstance(value, dict):
             return Retries(max=self._count(value, at))
-        self._check_fields(value, _RETRIES_FIELDS, at, "retries")
+        self._check_fields(value, RETRIES_FIELDS, at, "retries")
         if "max" not in value:
             self._problem(at, 'the number of retries, "max", is missing')
         backoff = value.get("backoff", 1)

@@ -30,6 +30,8 @@ Args: TypeAlias = Sequence[Scalar] | Mapping[str, Scalar | Sequence[Scalar]]
 
 MAX_ID_LENGTH = 200
 ID_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+PARAM_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+"""The same without dots, which have a meaning in placeholders; compiled where it is used."""
 
 
 @dataclass(frozen=True, slots=True)

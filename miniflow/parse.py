@@ -37,16 +37,16 @@ ScriptCheck = Callable[[str], str | None]
 
 _NO_RETRIES = Retries()
 
-_FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "secret_env", "python", "tasks")
+FLOW_FIELDS = ("$schema", "name", "description", "version", "params", "env", "secret_env", "python", "tasks")
 _SHARED_FIELDS = ("params", "env", "secret_env")
 """Those of them that decide what may stand in a task."""
 _MOST_TASKS_FIELDS = frozenset({"id", "script", "depends_on", "args"})
 """A task that has no others needs to be asked for none."""
-_TASK_FIELDS = dict.fromkeys((
+TASK_FIELDS = dict.fromkeys((
     "id", "script", "description", "depends_on", "args", "env", "secret_env", "cwd", "python", "retries", "timeout",
     "trigger_rule",
 ))  # fmt: skip
-_PARAM_FIELDS = ("type", "default", "description", "required")
+PARAM_FIELDS = ("type", "default", "description", "required")
 
 
 def parse_flow(data: bytes | str, file: str | None = None, check_script: ScriptCheck | None = None) -> Flow:
@@ -175,7 +175,7 @@ class _Reader(Fields):
         if not isinstance(data, dict):
             self._problem((), f"a flow is a JSON object, not {describe(data)}")
             return None
-        self._check_fields(data, _FLOW_FIELDS, (), "flow")
+        self._check_fields(data, FLOW_FIELDS, (), "flow")
         self._text(data, "$schema", ())
         name = self._name(data, "name", (), "flow")
         if name.lower().endswith(".sh"):
@@ -239,7 +239,7 @@ class _Reader(Fields):
         args = self._args(data["args"], at) if "args" in data else ()
         if data.keys() <= _MOST_TASKS_FIELDS:
             return Task(task_id, script, "", depends_on, args, self._no_variables)
-        self._check_fields(data, _TASK_FIELDS, at, "task")
+        self._check_fields(data, TASK_FIELDS, at, "task")
         python = self._python(data, at) if "python" in data else None
         if python is not None and script and not script.endswith(".py"):
             self._problem((*at, "python"), f"has no meaning for {quoted(script)}: only a .py script is run by an interpreter")
@@ -332,7 +332,7 @@ class _Reader(Fields):
     def _param(self, value: Any, at: Path) -> Param:
         if not isinstance(value, dict):
             return Param(type=type_of(value), default=value)
-        self._check_fields(value, _PARAM_FIELDS, at, "parameter")
+        self._check_fields(value, PARAM_FIELDS, at, "parameter")
         default = value.get("default")
         kind = value.get("type", type_of(default))
         if "type" in value and kind not in PARAM_TYPES:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from miniflow.model import Json
+from miniflow.model import PARAM_NAME, Json
 from miniflow.suggest import did_you_mean, quoted
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Compiled when they are used: a flow without placeholders needs neither.
 _PART = r"(?s)\\\{\{|\{\{(?P<inside>(?:(?!\{\{|\}\}).)*)\}\}|\{\{"
-_PARAM = r"params\.([A-Za-z0-9_][A-Za-z0-9_-]*)"
+_PARAM = rf"params\.({PARAM_NAME})"
 
 
 class PlaceholderError(ValueError):

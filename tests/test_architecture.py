@@ -23,6 +23,7 @@ LAYERS = """
     drawing drawing.labels drawing.markup drawing.svg drawing.flowgraph drawing.mermaid drawing.dot drawing.boxes drawing.text
     variables
     fields
+    schema
     check parse dump expand selection positions
     plan
     bash
@@ -53,6 +54,7 @@ LAYERS = """
     commands commands.words commands.planning
     commands.list commands.run commands.runs commands.logs commands.report commands.validate commands.graph
     commands.script
+    commands.schema
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]

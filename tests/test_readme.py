@@ -103,14 +103,14 @@ def test_every_flow_file_is_one(project: Path) -> None:
 
 
 def test_the_flow_reference_shows_and_explains_every_field() -> None:
-    from miniflow.fields import _RETRIES_FIELDS
-    from miniflow.parse import _FLOW_FIELDS, _PARAM_FIELDS, _TASK_FIELDS
+    from miniflow.fields import RETRIES_FIELDS
+    from miniflow.parse import FLOW_FIELDS, PARAM_FIELDS, TASK_FIELDS
 
     (example,) = blocks("json")
     flow = json.loads(example)
-    assert set(flow) == set(_FLOW_FIELDS)
-    assert {key for task in flow["tasks"] for key in task} == set(_TASK_FIELDS)
-    for field in (*_FLOW_FIELDS, *_TASK_FIELDS, *_PARAM_FIELDS, *_RETRIES_FIELDS):
+    assert set(flow) == set(FLOW_FIELDS)
+    assert {key for task in flow["tasks"] for key in task} == set(TASK_FIELDS)
+    for field in (*FLOW_FIELDS, *TASK_FIELDS, *PARAM_FIELDS, *RETRIES_FIELDS):
         assert f"`{field}`" in README, field
 
 
