@@ -41,7 +41,8 @@ LAYERS = """
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.colored sinks.github sinks.json_lines sinks.run_directory
     step_summary ci_files
-    report report.markup report.words report.contents report.gantt report.table report.overview report.page report.collect
+    report report.markup report.words report.contents report.picture report.gantt report.table report.overview
+    report.page report.collect
     catalog interrupts observer reporter runner feed
     prepare
     prepared running
@@ -169,6 +170,7 @@ ALLOWED = {
     "report.markup": {"sinks.console"},
     "report.words": set(),
     "report.contents": set(),
+    "report.picture": {"drawing.svg", "report.markup", "report.words"},
     "report.gantt": {"report.markup", "report.words"},
     "report.table": {"bash", "report.contents", "report.markup", "report.words"},
     "report.overview": {"report.contents", "report.markup", "report.table", "report.words"},

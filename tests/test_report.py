@@ -338,7 +338,7 @@ def test_what_a_task_prints_is_text(space: Space) -> None:
         "</script></pre><script>document.title='owned'</script><img src=x onerror=alert(1)><!-- \\x1b]0;x\\x07 &amp;"
         in found.text
     )
-    assert [tag for tag, _ in found.elements if tag in ("script", "img", "style")] == ["style", "script"]
+    assert [tag for tag, _ in found.elements if tag in ("script", "img", "style")] == ["style", "style", "script"]
 
 
 def test_hostile_names_in_a_record_of_somebody_else_are_text() -> None:
@@ -353,7 +353,7 @@ def test_hostile_names_in_a_record_of_somebody_else_are_text() -> None:
         **{name: HOSTILE},
     )
 
-    assert [tag for tag, _ in found.elements if tag in ("script", "img", "style")] == ["style", "script"]
+    assert [tag for tag, _ in found.elements if tag in ("script", "img", "style")] == ["style", "style", "script"]
     for _, attributes in found.elements:
         assert not {key for key in attributes if key.startswith("on") or key in ("style", "src")}
         assert str(attributes.get("href", "#")).startswith("#")
@@ -366,12 +366,14 @@ def test_the_policy_allows_nothing_but_what_is_in_the_page(space: Space) -> None
 
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     assert "unsafe" not in policy
-    assert all(re.fullmatch(r"'sha256-[A-Za-z0-9+/]{43}='", rules[name]) for name in ("style-src", "script-src"))
+    hashes = [text for name in ("style-src", "script-src") for text in rules[name].split(" ")]
+    assert all(re.fullmatch(r"'sha256-[A-Za-z0-9+/]{43}='", text) for text in hashes)
 
 
 def test_a_page_names_no_address() -> None:
     assert not re.search(
-        rb"https?://|url\(|@import", page(Contents(timeline(task("t")), {}, {}, "2026-11-23T10:00:00.000000Z", "1"))
+        rb"https?://(?!www\.w3\.org/2000/svg)|url\(|@import",
+        page(Contents(timeline(task("t")), {}, {}, "2026-11-23T10:00:00.000000Z", "1")),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
@@ -11,6 +12,7 @@ from miniflow.report.contents import Contents
 from miniflow.report.gantt import gantt
 from miniflow.report.markup import Html, element
 from miniflow.report.overview import first_failure, overview
+from miniflow.report.picture import picture, styles
 from miniflow.report.table import task_table
 from miniflow.report.words import shown_count, shown_time
 
@@ -24,12 +26,18 @@ def page(contents: Contents) -> bytes:
     sections = [
         ("summary", "Summary", overview(contents)),
         *([("failure", "What failed first", failure)] if failure is not None else []),
-        *([("timeline", "Timeline", gantt(timeline)), ("tasks", "Tasks", task_table(contents))] if timeline.tasks else []),
     ]
+    drawing = picture(timeline)
+    if timeline.tasks:
+        sections += [
+            ("graph", "Graph", drawing),
+            ("timeline", "Timeline", gantt(timeline)),
+            ("tasks", "Tasks", task_table(contents)),
+        ]
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy([style, *styles(drawing)], script)),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="generator", content=f"MiniFlow {contents.version}"),
@@ -73,8 +81,9 @@ def _piece(name: str) -> Html:
     return Html(files("miniflow.report").joinpath(name).read_text())
 
 
-def _policy(style: str, script: str) -> str:
-    return f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+def _policy(styles: Iterable[str], script: str) -> str:
+    style_hashes = " ".join(map(_hash, styles))
+    return f"default-src 'none'; style-src {style_hashes}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
 
 
 def _hash(piece: str) -> str:
