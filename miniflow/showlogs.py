@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
@@ -11,6 +10,7 @@ from miniflow.errors import UsageError
 from miniflow.logforms import Form, ForPeople, Raw, as_recorded
 from miniflow.logs import Choice, RunLogs, has_plain_logs
 from miniflow.messages import complain
+from miniflow.printing import is_unread, write
 from miniflow.rundir import RunDir
 from miniflow.terminal import has_colors
 
@@ -45,12 +45,12 @@ def show_logs(run_dir: RunDir, task_id: str | None, choice: Choice, *, kind: Kin
                 waiting.append(form(printed))
                 size += len(waiting[-1])
                 if size >= WRITTEN_TOGETHER_BYTES:
-                    _write(b"".join(waiting))
+                    write(b"".join(waiting))
                     waiting, size = [], 0
-            _write(b"".join(waiting))
-            if logs.is_over or not follow or _is_unread(POLL_MS):
+            write(b"".join(waiting))
+            if logs.is_over or not follow or is_unread(POLL_MS):
                 break
-        _write(raw.end())
+        write(raw.end())
         if follow and logs.is_interrupted:
             complain(f"run {run_dir.run_id} was interrupted: its runner is gone, and it has no end")
 
@@ -62,22 +62,3 @@ def _check_plain(run_dir: RunDir, choice: Choice, kind: Kind) -> None:
             f"run {run_dir.run_id} is one of the bash script, whose logs hold what the tasks printed and nothing else: there is"
             f" no {option} of it; leave the option away"
         )
-
-
-def _write(data: bytes) -> None:
-    """Write everything to standard output, also where our caller has made that non-blocking."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(1, view) :]
-        except BlockingIOError:
-            ready = select.poll()
-            ready.register(1, select.POLLOUT)
-            ready.poll()
-
-
-def _is_unread(wait_ms: int) -> bool:
-    """Return whether nobody reads standard output any more; look so long."""
-    closed = select.poll()
-    closed.register(1, 0)
-    return bool(closed.poll(wait_ms))

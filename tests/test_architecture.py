@@ -48,12 +48,14 @@ LAYERS = """
     prepared running
     api
     tables
-    messages simple completion listing diagrams signals stdout terminal display region live github_log summary foreground
+    messages simple completion listing diagrams printing
+    signals stdout terminal display region live github_log summary foreground
     excerpt validation findings
     runtasks logforms showlogs
+    status showstatus
     arguments
     commands commands.words commands.planning
-    commands.list commands.run commands.runs commands.logs commands.report commands.validate commands.graph
+    commands.list commands.run commands.status commands.runs commands.logs commands.report commands.validate commands.graph
     commands.script
     commands.schema
     cli commandline __main__
@@ -201,7 +203,7 @@ THIRD_PARTY = {
         "stdout",
     },
     "msgspec": {"actions", "documents", "github_log", "history", "journal", "logs", "overview", "planfile", "sinks.json_lines"},
-    "rich": {"region"},
+    "rich": {"region", "showstatus"},
     "structlog": {"sinks.json_lines"},
 }
 
