@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypedDict
 
 from miniflow import catalog
 from miniflow.bash import script_parts
+from miniflow.collector import paused
 from miniflow.dump import flow_to_mapping
 from miniflow.durations import parse_duration
 from miniflow.errors import FlowError, OutputError, Problem, UsageError
@@ -56,6 +57,11 @@ def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_
     """
     if not isinstance(flow, str | os.PathLike | Flow | Mapping):
         raise UsageError(f"a flow is a name, a path, a Flow or a mapping, not {flow!r}")
+    with paused():
+        return _load_flow(flow, flows_dir, tasks_dir)
+
+
+def _load_flow(flow: FlowLike, flows_dir: PathLike, tasks_dir: PathLike) -> Flow:
     scripts = Path(tasks_dir)
     has_scripts = scripts.is_dir()
     check = catalog.script_check(scripts) if has_scripts else None
@@ -122,16 +128,17 @@ def plan_loaded(flow: Flow, options: PlanOptions) -> Plan:
         work_dir=_absolute(".", "the current directory"),
         python=_checked(options.get("python") or default_python(os.environ), "the interpreter"),
     )
-    return make_plan(
-        flow,
-        options.get("params"),
-        place,
-        keep_going=options.get("keep_going", False),
-        environ=os.environ,
-        grace_s=grace_s,
-        timeout_s=timeout_s,
-        selection=Selection(*ids) if any(ids) else None,
-    )
+    with paused():
+        return make_plan(
+            flow,
+            options.get("params"),
+            place,
+            keep_going=options.get("keep_going", False),
+            environ=os.environ,
+            grace_s=grace_s,
+            timeout_s=timeout_s,
+            selection=Selection(*ids) if any(ids) else None,
+        )
 
 
 def output_directory(options: PlanOptions) -> str:

@@ -43,7 +43,7 @@ LAYERS = """
     step_summary ci_files
     report report.markup report.words report.contents report.picture report.gantt report.table report.overview
     report.page report.collect
-    catalog interrupts observer reporter runner feed
+    catalog collector interrupts observer reporter runner feed
     prepare
     prepared running
     api
