@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from miniflow.errors import MiniFlowError, OutputError
 from miniflow.files import writing
-from miniflow.journal import JournalReader, no_locks
+from miniflow.journal import no_locks
 from miniflow.resume import LATEST, run_ids
 from miniflow.rundir import RunDir, read_record
 from miniflow.runs import flows_with_runs
@@ -103,39 +103,48 @@ def _began_s(run_id: str) -> float:
 def _held(run_dir: RunDir) -> Iterator[Why | None]:
     """Keep a run from being resumed meanwhile; yield what it is needed for, if it is."""
     with contextlib.ExitStack() as stack:
-        yield "running" if _goes_on(run_dir, stack) else "resumed" if not _lock(run_dir.plan, stack) else None
+        if _goes_on(run_dir, _opened(run_dir.journal, stack)):
+            yield "running"
+        elif _lock(_opened(run_dir.plan, stack)) is False:
+            yield "resumed"
+        else:
+            yield None
 
 
-def _goes_on(run_dir: RunDir, stack: contextlib.ExitStack) -> bool:
-    if not _lock(run_dir.journal, stack):
+def _goes_on(run_dir: RunDir, journal: int | None) -> bool:
+    lock = _lock(journal)
+    if lock is False:
         return True
-    try:
-        is_empty = run_dir.journal.stat().st_size == 0
-    except OSError:
-        is_empty = True
-    if is_empty:  # the directory comes first, then the journal, then its lock, and then the first event
+    if journal is None or os.fstat(journal).st_size == 0:
+        # The directory comes first, then the journal, then its lock, and then the first event.
         return time.time() - _began_s(run_dir.run_id) < _BEGINS_S
-    with JournalReader(run_dir.journal) as journal:
-        has_locks = not journal.has_writer()
-    return not has_locks and not read_record(run_dir)[0].has_ended
+    return lock is None and not read_record(run_dir)[0].has_ended
 
 
-def _lock(path: Path, stack: contextlib.ExitStack) -> bool:
-    """Lock a file, if it is there, until the stack is left; return whether nobody else has.
-
-    The lock is a shared one: it keeps writers away, and those who look whether there is one do not keep us away.
-    """
+def _opened(path: Path, stack: contextlib.ExitStack) -> int | None:
+    """Open a file until the stack is left; None if it cannot be read: who would write it cannot, either."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
-        return True  # who would write it cannot, either; and what it means for the removal will be seen
+        return None
     stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _lock(descriptor: int | None) -> bool | None:
+    """Return whether a file is now locked by us, or by somebody else; None where there is nothing to lock, or no locks.
+
+    The lock is a shared one: it keeps writers away, and those who look whether there is one do not keep us away.
+    """
+    if descriptor is None:
+        return None
     try:
         with no_locks():
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
     except BlockingIOError:
         return False
-    return True
+    return None
 
 
 def _remove(path: Path) -> bool:
