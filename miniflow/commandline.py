@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from miniflow.simple import VERSION_TEXT, asked_list, asks_for_version
+from miniflow.simple import VERSION_TEXT, asked_list, asks_for_completion, asks_for_version
 
 
 def main() -> int:
@@ -32,6 +32,10 @@ def main() -> int:
 
 
 def _answer() -> int:
+    if asks_for_completion(os.environ):
+        from miniflow.completion import complete
+
+        return complete()
     if asks_for_version(sys.argv[1:], os.environ):
         print(VERSION_TEXT)  # noqa: T201
         return 0

@@ -33,6 +33,10 @@ DIRECTORIES = (FLOWS_DIR, TASKS_DIR, OUTPUT_DIR)
 LOG_LEVEL_VARIABLE = "MINIFLOW_LOG_LEVEL"
 JSON_FLAG = "--json"
 
+SHELLS = ("bash", "zsh", "fish")
+SHELL_VARIABLE = "_MINIFLOW_COMPLETE"
+"""Names the shell that asks what it can offer."""
+
 
 def asks_for_version(args: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Return whether a command line certainly asks for the version and for nothing else."""
@@ -58,5 +62,10 @@ def asked_list(args: Sequence[str], environ: Mapping[str, str]) -> tuple[str, bo
     return given.get(FLOWS_DIR.name) or environ.get(FLOWS_DIR.variable) or FLOWS_DIR.default, JSON_FLAG in rest
 
 
+def asks_for_completion(environ: Mapping[str, str]) -> bool:
+    """Return whether it is a shell that asks what it can offer."""
+    return environ.get(SHELL_VARIABLE) in SHELLS
+
+
 def _is_completion(environ: Mapping[str, str]) -> bool:
-    return "_MINIFLOW_COMPLETE" in environ
+    return SHELL_VARIABLE in environ

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -585,26 +584,6 @@ def test_what_cannot_be_resumed_is_one_clear_error(space: Space, args: list[str]
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(space.output_dir.rglob("*")) == before
-
-
-@pytest.mark.parametrize("line", ["miniflow -o {out} run x --resume ", "miniflow -o {out} run x --resume 2"])
-def test_run_ids_are_completed_the_newest_first(space: Space, line: str) -> None:
-    world = chain(space)
-    runs = [world.run().run_id, world.run().run_id]
-    words = line.format(out=space.output_dir)
-
-    done = subprocess.run(
-        [sys.executable, "-m", "miniflow"],
-        env=space.environ(
-            {"_MINIFLOW_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
-        ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    found = [entry.partition(",")[2] for entry in done.stdout.split()]
-    assert found == [*(["latest"] if words.endswith(" ") else []), *reversed(runs)]
 
 
 def test_the_synchronous_class_resumes_too(space: Space) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from miniflow.commands import system_errors
-from miniflow.commands.words import complete_flow
 from miniflow.errors import UsageError
 
 
 @click.command("graph")
-@click.argument("flow", metavar="FLOW", shell_complete=complete_flow)
+@click.argument("flow", metavar="FLOW")
 @click.option(
     "--format",
     "form",

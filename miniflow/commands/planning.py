@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from miniflow.commands.words import complete_task
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -31,7 +29,6 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--only",
         metavar="ID",
         multiple=True,
-        shell_complete=complete_task,
         help="Run this task; repeat it for more. What it depends on besides counts as done.",
     ),
     click.option(
@@ -39,14 +36,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "from_",
         metavar="ID",
         multiple=True,
-        shell_complete=complete_task,
         help="Run this task and all downstream of it; repeatable.",
     ),
     click.option(
         "--until",
         metavar="ID",
         multiple=True,
-        shell_complete=complete_task,
         help="Run this task and all upstream of it; repeatable. With --from: what lies between.",
     ),
     click.option(

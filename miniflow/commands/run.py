@@ -11,7 +11,6 @@ import click
 
 from miniflow.commands import hidden, system_errors
 from miniflow.commands.planning import plan_options, planning_options
-from miniflow.commands.words import complete_flow, run_ids_of_flow
 from miniflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("flow", required=False, metavar="FLOW", shell_complete=complete_flow)
+@click.argument("flow", required=False, metavar="FLOW")
 @planning_options
 @click.option("--dry-run", is_flag=True, help="Run nothing; write the flow's bash script and print its path.")
 @click.option(
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     metavar="[RUN_ID]",
     is_flag=False,
     flag_value="latest",
-    shell_complete=run_ids_of_flow,
     help="Take over what has succeeded in an earlier run and has not changed since; run the rest. Default: the latest run.",
 )
 @click.option(

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from miniflow.commands.words import complete_flow
 from miniflow.errors import UsageError
 from miniflow.simple import JSON_FLAG
 
@@ -46,7 +45,7 @@ class Runs(click.Group):
 
 
 @click.group("runs", cls=Runs, invoke_without_command=True)
-@click.argument("flow", required=False, metavar="[FLOW]", shell_complete=complete_flow)
+@click.argument("flow", required=False, metavar="[FLOW]")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -89,7 +88,7 @@ def command(obj: dict[str, Any], flow: str | None, limit: int, as_json: bool) ->
 
 
 @command.command("prune")
-@click.argument("flow", required=False, metavar="[FLOW]", shell_complete=complete_flow)
+@click.argument("flow", required=False, metavar="[FLOW]")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep the N newest runs of each flow.")
 @click.option(
     "--older-than",

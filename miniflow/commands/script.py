@@ -9,11 +9,10 @@ import click
 
 from miniflow.commands import system_errors
 from miniflow.commands.planning import plan_options, planning_options
-from miniflow.commands.words import complete_flow
 
 
 @click.command("script")
-@click.argument("flow", metavar="FLOW", shell_complete=complete_flow)
+@click.argument("flow", metavar="FLOW")
 @planning_options
 @click.pass_obj
 def command(obj: dict[str, Any], /, flow: str, **planning: Any) -> int:

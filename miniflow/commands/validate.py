@@ -9,14 +9,12 @@ from typing import Any
 
 import click
 
-from miniflow.commands.words import complete_flow
-
 PIPE_WIDTH = 120
 """Of the excerpts where standard output is no terminal."""
 
 
 @click.command("validate")
-@click.argument("flows", nargs=-1, metavar="[FLOW]...", shell_complete=complete_flow)
+@click.argument("flows", nargs=-1, metavar="[FLOW]...")
 @click.option(
     "--format",
     "form",
