@@ -96,6 +96,12 @@ class Flow:
     python: str | None = None
     source: Source | None = field(default=None, repr=False, compare=False)
 
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows: the graph."""
+        from miniflow.notebook import flow_html
+
+        return flow_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

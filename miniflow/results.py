@@ -81,3 +81,9 @@ class RunResult:
     """Why the run has failed, if not for a task."""
     resumed_from: str | None = None
     """The run whose finished tasks this one has taken over."""
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a table of the tasks and, while the run directory is there, their graph."""
+        from miniflow.notebook import result_html
+
+        return result_html(self)

@@ -35,7 +35,7 @@ LAYERS = """
     actions scheduler lines
     files journal rundir scripts guardian processes lifeline
     resume history tails
-    runs planfile timeline overview prune
+    runs planfile notebook timeline overview prune
     logs
     outcomes junit
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
@@ -102,6 +102,16 @@ ALLOWED = {
     "tails": {"rundir"},
     "runs": {"errors", "resume", "rundir", "suggest"},
     "planfile": {"bash", "errors", "rundir"},
+    "notebook": {
+        "drawing.flowgraph",
+        "drawing.markup",
+        "drawing.svg",
+        "errors",
+        "model",
+        "planfile",
+        "results",
+        "rundir",
+    },
     "timeline": {"critical", "journal", "planfile", "results", "rundir", "runs"},
     "logs": {"errors", "events", "journal", "lines", "rundir"},
     "overview": {"durations", "errors", "journal", "results", "rundir"},
@@ -208,6 +218,9 @@ THIRD_PARTY = {
     "structlog": {"sinks.json_lines"},
 }
 
+# Values that notebooks show as more than text.
+SHOWN_IN_NOTEBOOKS = {"model", "results"}
+
 # What has an effect on the world, or depends on when and where it is called.
 EFFECTS = {
     "asyncio", "concurrent", "ctypes", "fcntl", "getpass", "glob", "io", "logging", "multiprocessing", "pathlib", "platform",
@@ -261,7 +274,22 @@ def imported(tree: ast.AST) -> Iterator[str]:
 def inside(name: str) -> set[str]:
     """Return what a module imports of the package; `__version__` and the like of the package itself aside."""
     names = {full.removeprefix("miniflow.") for full in imported(MODULES[name]) if full.startswith("miniflow.")}
-    return names - {"__version__"}
+    return names - {"__version__"} - shown_by(name)
+
+
+def shown_by(name: str) -> set[str]:
+    """Return what a value that shows itself in notebooks imports for that.
+
+    The one way outwards: notebooks ask the value, and the value is what they have.
+    """
+    if name not in SHOWN_IN_NOTEBOOKS:
+        return set()
+    methods = [node for node in ast.walk(MODULES[name]) if isinstance(node, ast.FunctionDef) and node.name == "_repr_html_"]
+    found = {full.removeprefix("miniflow.") for method in methods for full in imported(method)}
+    assert found == {"notebook"}
+    everywhere = [full for full in imported(MODULES[name]) if full == "miniflow.notebook"]
+    assert len(everywhere) == len(methods), "elsewhere, this would be a cycle"
+    return found
 
 
 def outside(name: str) -> set[str]:
