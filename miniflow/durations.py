@@ -57,6 +57,16 @@ def format_elapsed(seconds: float) -> str:
     return f"{whole}s"
 
 
+def format_measured(seconds: float) -> str:
+    """Return seconds as they are told of what has happened: `0.52 s`, and from a minute on as a clock shows them."""
+    return f"{max(seconds, 0):.2f} s" if seconds < 59.995 else format_elapsed(seconds)
+
+
+def differ_notably(before_s: float, after_s: float) -> bool:
+    """Return whether what took so long has changed by more than runs of one thing differ: by a fifth, and 0.1 s at least."""
+    return abs(after_s - before_s) >= max(0.1, 0.2 * before_s)
+
+
 def format_seconds(seconds: float) -> str:
     """Return the shortest decimal text of so many seconds, to the millisecond: `90`, `0.25`."""
     return f"{seconds:.3f}".rstrip("0").rstrip(".")

@@ -148,7 +148,7 @@ class TaskStarted(AttemptEvent):
     def message(self) -> str:
         if self.reason is not None:
             again = "" if self.reason in ("new", "not_started", "skipped") else " again"
-            return f"{self.task_id} started{again}: {_WHY_IT_RUNS[self.reason]}"
+            return f"{self.task_id} started{again}: {WHY_IT_RUNS[self.reason]}"
         return f"{self.task_id} started" if self.attempt == 1 else f"{self.task_id} started, attempt {self.attempt}"
 
     def details(self) -> dict[str, Any]:
@@ -390,7 +390,7 @@ def how_it_ended(exit_status: int, reason: Reason, signal: str | None) -> str:
             return f"failed with exit status {exit_status}" if exit_status else "exited with 0"
 
 
-_WHY_IT_RUNS: Mapping[RerunReason, str] = {
+WHY_IT_RUNS: Mapping[RerunReason, str] = {
     "new": "it is new",
     "failed": "it failed",
     "cancelled": "it was cancelled",

@@ -76,6 +76,20 @@ def earlier_durations(output_dir: Path, flow: str, task_ids: Iterable[str]) -> d
     return found
 
 
+def durations_before(output_dir: Path, flow: str, task_id: str, run_id: str) -> list[float]:
+    """Return how long a task took in the newest of the runs before one, wherever it ran to its own end; the newest first."""
+    found = []
+    bytes_left = MOST_BYTES
+    earlier = [name for name in run_ids(output_dir, flow) if name < run_id]
+    for name in reversed(earlier[-MOST_RUNS:]):
+        size, ends = _ends(RunDir(output_dir / flow / name), bytes_left)
+        bytes_left -= size
+        took_s = ends[task_id].took_s() if task_id in ends else None
+        if took_s is not None:
+            found.append(took_s)
+    return found
+
+
 def _ends(run_dir: RunDir, most: int) -> tuple[int, Mapping[str, _End]]:
     """Return how many bytes were read, and how tasks have ended: by the summary or, for want of one, the journal."""
     size = 0

@@ -77,6 +77,33 @@ def read_plan(run_dir: RunDir) -> RecordedPlan | None:
     return None
 
 
+def read_planned_task(run_dir: RunDir, task_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a task as it stands in `plan.json`, and the parameters; nothing of a run that has none.
+
+    Raises:
+        MiniFlowError: It cannot be read.
+    """
+    document = read_document(run_dir)
+    task: dict[str, Any] = next((task for task in document.get("tasks", ()) if task.get("id") == task_id), {})
+    return task, document.get("params", {})
+
+
+def read_document(run_dir: RunDir) -> dict[str, Any]:
+    """Return what `plan.json` holds; nothing of a run that has none, like those of the bash script.
+
+    Raises:
+        MiniFlowError: It cannot be read.
+    """
+    try:
+        return msgspec.json.decode(run_dir.plan.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise MiniFlowError(f"cannot read {run_dir.plan}: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MiniFlowError(f"{run_dir.plan} is damaged, or of another version of MiniFlow ({error})") from None
+
+
 def _of_document(data: bytes) -> RecordedPlan:
     plan = msgspec.json.decode(data, type=_Plan)
     prefix = os.path.join(plan.tasks_dir, "")

@@ -36,7 +36,7 @@ LAYERS = """
     files journal rundir scripts guardian processes lifeline
     resume history tails
     runs planfile notebook timeline overview prune
-    logs
+    logs explain
     outcomes junit
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.colored sinks.github sinks.json_lines sinks.run_directory
@@ -51,14 +51,12 @@ LAYERS = """
     messages simple completion listing diagrams printing
     signals stdout terminal display region live github_log summary foreground
     excerpt validation findings
-    runtasks logforms showlogs
+    runtasks logforms showlogs explaining
     status showstatus
     arguments completion_table
-    commands commands.planning
-    commands.list commands.run commands.status commands.runs commands.logs commands.report commands.validate commands.graph
-    commands.script
-    commands.schema
-    commands.completion
+    commands commands.planning commands.completion
+    commands.list commands.run commands.status commands.logs commands.runs commands.explain commands.report
+    commands.validate commands.graph commands.script commands.schema
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
@@ -113,6 +111,7 @@ ALLOWED = {
         "rundir",
     },
     "timeline": {"critical", "journal", "planfile", "results", "rundir", "runs"},
+    "explain": {"durations", "events", "timeline"},
     "logs": {"errors", "events", "journal", "lines", "rundir"},
     "overview": {"durations", "errors", "journal", "results", "rundir"},
     "prune": {"errors", "files", "journal", "resume", "rundir", "runs"},
