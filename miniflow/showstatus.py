@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -80,13 +81,15 @@ def _draw(reader: RunReader) -> None:
     console = CursorStays(highlight=False, markup=False, no_color=not colors)
     with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False) as live:
         while True:
+            began_s = time.monotonic()
             for _ in reader.new_events():
                 pass
             if reader.is_over:
                 return
             lines = live_lines(reader.timeline(), console.height, colors=colors)
             live.update(Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
-            if is_unread(POLL_MS):  # the terminal is gone
+            took_ms = round((time.monotonic() - began_s) * 1000)
+            if is_unread(max(POLL_MS, 3 * took_ms)):  # the terminal is gone; and a run of 100,000 tasks is drawn less often
                 return
 
 

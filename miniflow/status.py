@@ -17,7 +17,7 @@ _HEADINGS = ("TASK", "STATE", "EXIT", "ATTEMPTS", "DURATION", "WAITED", "SLACK",
 _NUMBERS = ("EXIT", "ATTEMPTS", "DURATION", "WAITED", "SLACK")
 _SHOWN_OF_A_PATH = 8
 # What is looked at first, where there is no room for all.
-_URGENCY = ("running", "retrying", "failed", "interrupted", "cancelled", "skipped", "pending", "succeeded")
+_URGENCY = ("running", "retrying", "failed", "interrupted", "pending", "cancelled", "skipped", "succeeded")
 
 
 def status_lines(run: Timeline, *, colors: bool = False) -> list[str]:
