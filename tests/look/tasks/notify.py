@@ -1,0 +1,1 @@
+print("told ops@shop.example")

@@ -1,0 +1,80 @@
+"""The README's section on what it looks like: its commands are run, and print what it shows, but for times and names of runs.
+
+`MINIFLOW_REWRITE_GOLDEN=1` has the section written anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import Space
+
+README = Path(__file__).parent.parent / "README.md"
+HOME = "/home/ada/shop"
+"""Where the commands of the section seem to be called."""
+
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NOT_THE_SAME = [
+    (r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}", "RUN"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME"),
+    (r"\d+(\.\d+)? ?(ms|s)\b", "DURATION"),
+    (r"[+-](?=DURATION)|[+-]?\d+ ?%", "DIFFERENCE"),
+    (r" {2,}", "  "),  # what stands in columns
+    (r" +$", ""),
+]
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """Return the commands of the section, each with its output."""
+    section = re.search(r"^## What it looks like\n(.*?)^## ", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert section is not None
+    return [tuple(block.removeprefix("$ ").split("\n", 1)) for block in CONSOLE.findall(section[1])]  # type: ignore[misc]
+
+
+def alike(text: str) -> str:
+    for pattern, name in NOT_THE_SAME:
+        text = re.sub(pattern, name, text, flags=re.MULTILINE)
+    return text
+
+
+def test_the_commands_print_what_the_page_shows(space: Space) -> None:
+    for folder in (space.flows_dir, space.tasks_dir):
+        shutil.copytree(Path(__file__).parent / "look" / folder.name, folder, dirs_exist_ok=True)
+    programs = space.path / ".venv/bin"
+    programs.mkdir(parents=True)
+    (programs / "python3").symlink_to(sys.executable)
+    (programs / "miniflow").symlink_to(Path(sys.executable).with_name("miniflow"))
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    env = space.environ({"VIRTUAL_ENV": str(space.path / ".venv"), "PATH": path, "COLUMNS": "100"})
+    shown = shown_commands()
+    printed = {}
+    for command, _ in shown:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=space.path,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        printed[command] = done.stdout.replace(str(space.path), HOME)
+
+    if os.environ.get("MINIFLOW_REWRITE_GOLDEN"):
+        text = README.read_text()
+        for command, before in shown:
+            text = text.replace(f"```console\n$ {command}\n{before}```", f"```console\n$ {command}\n{printed[command]}```")
+        README.write_text(text)
+        shown = shown_commands()
+    assert len(shown) >= 5
+    for command, output in shown:
+        lines, expected = alike(printed[command]).split("\n"), alike(output).split("\n")
+        if command.startswith("miniflow run"):  # two streams of two tasks, and what tells of them, come as they come
+            lines, expected = sorted(lines), sorted(expected)
+        assert lines == expected, command
