@@ -37,7 +37,7 @@ REFRESH_S = 0.1
 """Between two drawings, and how long a line may wait for others."""
 LONG_ENOUGH_S = 0.2
 """A run that is shorter shows no region: it would be gone before anybody has seen it, and takes time to load."""
-BLOCK_CHARACTERS = 64 * 1024
+BLOCK_BYTES = 64 * 1024
 """Of lines: so many are written without waiting for more."""
 
 # A terminal that knows it shows nothing of a change before its end, and others take no notice.
@@ -62,8 +62,8 @@ class LiveDisplay(Feed[Item]):
         self._has_colors = has_colors
         self._terminal = Output(1)
         self._lines = TerminalLines(has_colors=has_colors)
-        self._block: list[str] = []
-        self._block_characters = 0
+        self._block: list[bytes] = []
+        self._block_bytes = 0
         self._drawer: RegionDrawer | None = None
         self._region = ""
         """As it stands on the terminal."""
@@ -104,7 +104,7 @@ class LiveDisplay(Feed[Item]):
                     now = time.monotonic()
                     self._measure(longest)
                     region = "" if is_over else self._drawn(progress, now, now - began)
-                    await self._terminal.write(self._written(region).encode())
+                    await self._terminal.write(self._written(region))
             finally:
                 if self._region:
                     self._terminal.write_now(f"{_ERASE_BELOW}{_END}".encode())
@@ -124,7 +124,7 @@ class LiveDisplay(Feed[Item]):
     async def _take_in(self, progress: Progress, began: float) -> bool:
         """Take what has happened, for a while or until there is a lot of it; return whether the run is over."""
         with anyio.move_on_after(REFRESH_S):
-            while self._block_characters < BLOCK_CHARACTERS:
+            while self._block_bytes < BLOCK_BYTES:
                 items = await self.take()
                 if not items:
                     return True
@@ -142,8 +142,8 @@ class LiveDisplay(Feed[Item]):
         if isinstance(event, RunFinished):
             self._last = lines
             return
-        self._block.append(lines)
-        self._block_characters += len(lines)
+        self._block.append(lines.encode())  # each for itself, while it is at hand: all together would be copied once more
+        self._block_bytes += len(self._block[-1])
 
     def _measure(self, longest_name: int) -> None:
         """See how large the terminal is now."""
@@ -168,17 +168,15 @@ class LiveDisplay(Feed[Item]):
         up = len(above) + len(lines) - 1
         return f"{region}\r\x1b[{up}A" if up else f"{region}\r"
 
-    def _written(self, region: str) -> str:
+    def _written(self, region: str) -> bytes:
         """Return what is to be written so that the lines scroll by, and the region stands below them."""
-        lines = "".join(self._block)
-        self._block.clear()
-        self._block_characters = 0
-        if region == self._region and not lines:
-            return ""
+        block, self._block, self._block_bytes = self._block, [], 0
+        if region == self._region and not block:
+            return b""
         before = _BEGIN + _ERASE_BELOW if self._region else _BEGIN if region else ""
         after = _END if before else ""
         self._region = region
-        return f"{before}{lines}{region}{after}"
+        return b"".join([before.encode(), *block, f"{region}{after}".encode()])
 
 
 def _drawer_and_estimates(plan: Plan, *, has_colors: bool) -> tuple[RegionDrawer, Estimates]:

@@ -109,7 +109,7 @@ def test_output_in_a_pipe_has_colors_if_they_are_forced(space: Space) -> None:
 
     done = space.miniflow("run", "f", "--log-format", "console", env={"FORCE_COLOR": "1"})
 
-    assert sorted(done.stdout.splitlines()) == sorted(["\x1b[36mt\x1b[0m │ out", "\x1b[36mt\x1b[0m \x1b[31m│\x1b[0m err"])
+    assert sorted(done.stdout.splitlines()) == sorted(["\x1b[36mt\x1b[m │ out", "\x1b[36mt\x1b[m \x1b[31m│\x1b[m err"])
 
 
 def test_nothing_is_said_where_events_are_json(failing: Space) -> None:
@@ -127,7 +127,7 @@ def test_neither_what_draws_nor_what_reads_back_is_loaded_for_a_program(space: S
 
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "miniflow.runner" in loaded
-    assert not loaded & {"rich.console", "miniflow.live", "miniflow.region", "miniflow.summary", "miniflow.timeline"}
+    assert not loaded & {"rich.segment", "miniflow.live", "miniflow.region", "miniflow.summary", "miniflow.timeline"}
 
 
 def summary_of(tmp_path: Path, states: dict[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ _LEVELS = {"warning": YELLOW, "error": RED}
 
 def paint(text: str, color: str) -> str:
     """Return a text in a colour of the terminal's own palette."""
-    return f"\x1b[{color}m{text}\x1b[0m"
+    return f"\x1b[{color}m{text}\x1b[m"
 
 
 def color_of(task_id: str) -> str:
@@ -79,7 +79,7 @@ class TerminalLines:
             key = (output.task_id, output.stream)
             prefix = self._prefixes.get(key)
             if prefix is None:
-                bar = self._painted("┃", RED) if output.stream == "stderr" else self._painted("│", DIM)
+                bar = self._painted("┃", RED) if output.stream == "stderr" else "│"
                 prefix = self._prefixes[key] = f"{self._name(output.task_id)} {bar} "
             return lines_after(prefix, text_of(item))
         if not isinstance(item, TaskEvent):
