@@ -57,6 +57,7 @@ LAYERS = """
     commands commands.planning commands.completion
     commands.list commands.run commands.status commands.logs commands.runs commands.explain commands.report
     commands.validate commands.graph commands.script commands.schema
+    starter commands.words commands.new
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
