@@ -50,14 +50,14 @@ LAYERS = """
     tables
     messages simple completion listing diagrams printing
     signals stdout terminal display region live github_log summary foreground
-    excerpt validation findings
+    excerpt validation findings starter
     runtasks logforms showlogs explaining
     status showstatus
     arguments completion_table
     commands commands.planning commands.completion
     commands.list commands.run commands.status commands.logs commands.runs commands.explain commands.report
     commands.validate commands.graph commands.script commands.schema
-    starter commands.words commands.new
+    commands.new
     cli commandline __main__
 """
 ORDER = [name for line in LAYERS.splitlines() for name in line.split()]
