@@ -16,10 +16,7 @@ from miniflow.journal import JournalReader
 from miniflow.planfile import RecordedPlan, RecordedTask, read_plan
 from miniflow.results import Reason, RerunReason, RunState, TaskResult, TaskState
 from miniflow.rundir import Record, RunDir
-from miniflow.runs import all_runs, find_any_run
 from miniflow.values import dataclass, field
-
-__all__ = ["AttemptTimeline", "RunReader", "TaskTimeline", "Timeline", "all_runs", "find_any_run", "read_timeline"]
 
 STATES: Sequence[TaskState] = (
     "succeeded", "failed", "skipped", "cancelled", "interrupted", "running", "retrying", "pending",

@@ -111,7 +111,7 @@ ALLOWED = {
         "results",
         "rundir",
     },
-    "timeline": {"critical", "journal", "planfile", "results", "rundir", "runs"},
+    "timeline": {"critical", "journal", "planfile", "results", "rundir"},
     "explain": {"durations", "events", "timeline"},
     "logs": {"errors", "events", "journal", "lines", "rundir"},
     "overview": {"durations", "errors", "journal", "results", "rundir"},

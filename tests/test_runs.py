@@ -196,6 +196,17 @@ def test_the_older_are_removed(three_runs: Space, monkeypatch: pytest.MonkeyPatc
     assert run_dirs(three_runs) == [OLDER, NEWEST]
 
 
+def test_how_old_is_said_as_people_write_durations(three_runs: Space) -> None:
+    (three_runs.output_dir / "f" / OLDEST).rename(three_runs.output_dir / "f" / "29990101T000000.000Z-aaaaaa")
+
+    assert three_runs.miniflow("runs", "prune", "--older-than", "30d").returncode == 0
+    assert run_dirs(three_runs) == ["29990101T000000.000Z-aaaaaa"]
+
+    result = three_runs.miniflow("runs", "prune", "--older-than", "a month")
+    assert result.returncode == 2
+    assert "--older-than must be a duration" in result.stderr
+
+
 def test_it_has_to_be_said_which(three_runs: Space) -> None:
     result = three_runs.miniflow("runs", "prune")
 

@@ -34,7 +34,7 @@ def command(obj: dict[str, Any], run: str | None, output: str | None, opens: boo
     from miniflow.files import write_atomically
     from miniflow.report.collect import collect
     from miniflow.report.page import page
-    from miniflow.timeline import find_any_run
+    from miniflow.runs import find_any_run
 
     run_dir = find_any_run(Path(os.path.expanduser(obj["dirs"]["output_dir"])), run)
     path = run_dir.path / "report.html" if output is None else Path(output)
