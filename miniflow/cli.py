@@ -14,7 +14,21 @@ from miniflow.errors import MiniFlowError
 from miniflow.messages import complain, report
 from miniflow.simple import FLOWS_DIR, LOG_LEVEL_VARIABLE, OUTPUT_DIR, TASKS_DIR, VERSION_TEXT, Directory
 
-COMMANDS = ("list", "run", "status", "logs", "runs", "explain", "report", "validate", "graph", "script", "schema", "new")
+COMMANDS = (
+    "list",
+    "run",
+    "status",
+    "logs",
+    "runs",
+    "explain",
+    "report",
+    "validate",
+    "graph",
+    "script",
+    "schema",
+    "new",
+    "completion",
+)
 """Each is a module of `commands`, in the order in which they are shown."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
