@@ -21,6 +21,7 @@ COMMANDS = (
     "logs",
     "runs",
     "explain",
+    "diff",
     "report",
     "validate",
     "graph",

@@ -36,7 +36,7 @@ LAYERS = """
     files journal rundir scripts guardian processes lifeline
     resume history tails
     runs planfile notebook timeline overview prune
-    logs explain
+    logs explain differences
     outcomes junit
     executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.colored sinks.github sinks.json_lines sinks.run_directory
@@ -51,11 +51,11 @@ LAYERS = """
     messages simple completion listing diagrams printing
     signals stdout terminal display region live github_log summary foreground
     excerpt validation findings starter
-    runtasks logforms showlogs explaining
+    runtasks logforms showlogs explaining difftext comparing
     status showstatus
     arguments completion_table
     commands commands.planning commands.completion
-    commands.list commands.run commands.status commands.logs commands.runs commands.explain commands.report
+    commands.list commands.run commands.status commands.logs commands.runs commands.explain commands.diff commands.report
     commands.validate commands.graph commands.script commands.schema
     commands.new
     cli commandline __main__
@@ -112,6 +112,7 @@ ALLOWED = {
         "rundir",
     },
     "timeline": {"critical", "journal", "planfile", "results", "rundir"},
+    "differences": {"durations", "timeline"},
     "explain": {"durations", "events", "timeline"},
     "logs": {"errors", "events", "journal", "lines", "rundir"},
     "overview": {"durations", "errors", "journal", "results", "rundir"},
