@@ -12,7 +12,10 @@ import click
 @click.argument("name", metavar="NAME")
 @click.pass_obj
 def command(obj: dict[str, Any], name: str) -> int:
-    """Make a flow NAME, and a script for its tasks, to start from. Nothing that is there is overwritten."""
+    """Make a flow and a script to start from.
+
+    The flow is called NAME, and so are both files. Nothing that is there is overwritten.
+    """
     from miniflow.catalog import shown
     from miniflow.signals import Deferred
     from miniflow.starter import how_to_run, start_flow

@@ -7,7 +7,10 @@ import click
 
 @click.command("schema")
 def command() -> int:
-    """Print the JSON Schema of flow files, by which an editor completes them and underlines mistakes."""
+    """Print the JSON Schema of flow files.
+
+    By it an editor completes them, shows what fields mean and underlines mistakes.
+    """
     import json
 
     from miniflow.schema import flow_schema

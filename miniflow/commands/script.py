@@ -16,9 +16,9 @@ from miniflow.commands.planning import plan_options, planning_options
 @planning_options
 @click.pass_obj
 def command(obj: dict[str, Any], /, flow: str, **planning: Any) -> int:
-    """Print FLOW as a bash script: the one that `run --dry-run` writes into a file.
+    """Print the bash script of FLOW.
 
-    FLOW is a name in the flows directory, or a path.
+    It is the one that `run --dry-run` writes into a file. FLOW is a name in the flows directory, or a path.
     """
     from miniflow.bash import script_parts
     from miniflow.prepare import plan_flow

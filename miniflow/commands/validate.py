@@ -25,7 +25,9 @@ PIPE_WIDTH = 120
 )
 @click.pass_obj
 def command(obj: dict[str, Any], flows: tuple[str, ...], form: str) -> int:
-    """Check flows, without running them: all of the flows directory, or each FLOW, a name or a path.
+    """Check flows, without running them.
+
+    All of the flows directory, or each FLOW, a name or a path.
 
     What is looked at is all that a run looks at before it starts, scripts included. Parameters that are required and secrets
     are no problem of a flow: whoever runs it has to give them. Exit status: 0 all are valid, 2 something is wrong.
