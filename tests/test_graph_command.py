@@ -18,7 +18,7 @@ from miniflow.drawing.boxes import ASCII, draw_boxes
 from miniflow.drawing.dot import dot
 from miniflow.drawing.flowgraph import FlowGraph, graph_of
 from miniflow.drawing.mermaid import mermaid
-from miniflow.drawing.text import text
+from miniflow.drawing.text import _listed, text
 from miniflow.model import ID_PATTERN, Flow, Task
 from tests.conftest import Space
 from tests.test_graph import Graph, acyclic_graphs
@@ -133,9 +133,7 @@ def test_the_lines_of_a_drawing_lead_to_what_depends_on_what(graph: Graph) -> No
 
 @given(acyclic_graphs(), st.integers(20, 60))
 def test_a_list_says_what_depends_on_what(graph: Graph, width: int) -> None:
-    drawn = drawable(graph)
-    from miniflow.drawing.text import _listed
-
+    drawn = drawable(graph, [f"a_task_{chr(ord('a') + n)}" for n in range(len(graph))])
     found = set()
     entries = re.sub(r"\n {5,}", " ", "\n".join(_listed(drawn, width, "…", "←"))).split("\n")
     for entry in entries:
@@ -237,6 +235,32 @@ def test_many_tasks_of_different_kinds_are_a_list_with_the_critical_ones_marked(
     assert 20 < len(lines) < 800
     assert sum("*a_task" in line for line in lines) == 10
     assert "* on the critical path" in lines
+
+
+def test_of_many_lines_that_differ_in_numbers_alone_the_first_and_the_last_are_listed() -> None:
+    names = ["begin", *(f"{name}_{n}" for n in range(50) for name in ("load", "fit"))]
+    graph = [[], *([0] if n % 2 == 0 else [n] for n in range(100))]
+    lines = list(text(drawable(graph, names), width=80))
+
+    assert lines[:6] == [
+        "1  *begin",
+        "2  *load_0 … load_49 (50 tasks) ← begin",
+        "3  *fit_0 ← load_0",
+        "   fit_1 ← load_1",
+        "   … 47 more, which differ in numbers alone",
+        "   fit_49 ← load_49",
+    ]
+
+
+def test_the_critical_path_has_a_colour_where_there_are_any(space: Space) -> None:
+    space.flow({"name": "demo", "tasks": [{"id": "a", "script": "x.py"}, {"id": "b", "script": "x.py", "depends_on": "a"}]})
+
+    plain = space.miniflow("graph", "demo").stdout
+    colored = space.miniflow("graph", "demo", env={"FORCE_COLOR": "1"}).stdout
+    assert "\x1b" not in plain
+    assert colored.startswith("\x1b[1;33m┏━━━┓\x1b[0m\n\x1b[1;33m┃\x1b[0m a \x1b[1;33m┃\x1b[0m\n")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == plain
+    assert space.miniflow("graph", "demo", env={"FORCE_COLOR": "1", "NO_COLOR": "1"}).stdout == plain
 
 
 def test_the_critical_path_is_drawn_heavy() -> None:

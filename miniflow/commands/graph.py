@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -33,15 +34,17 @@ def command(obj: dict[str, Any], /, flow: str, form: str, output: str | None) ->
 
     from miniflow.diagrams import diagram
     from miniflow.files import write_atomically
+    from miniflow.terminal import has_colors
 
     path = None if output is None or output == "-" else Path(output)
     if path is not None and path.exists() and not path.is_file():  # a device would be replaced
         raise UsageError(f"--output: {path} is no file")
     is_unicode = path is not None or (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    colors = path is None and has_colors(sys.stdout.isatty(), os.environ)
     with system_errors():
-        drawn = diagram(flow, form, is_unicode=is_unicode, **obj["dirs"])
+        drawn = diagram(flow, form, is_unicode=is_unicode, colors=colors, **obj["dirs"])
         if path is not None:
             write_atomically(path, drawn.encode())
             return 0
-    click.echo(drawn, nl=False)
+    click.echo(drawn, nl=False, color=True)  # whether there are any is decided
     return 0
