@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from miniflow.errors import MAX_SHOWN_PROBLEMS, Problem
 from miniflow.excerpt import excerpt
@@ -46,11 +46,21 @@ def as_json(checked: Sequence[CheckedFile]) -> str:
 def as_github(checked: Sequence[CheckedFile], environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of a log in GitHub Actions: a command for each problem, and how it went."""
     for each in checked:
-        for problem in each.problems:
-            place = {"file": below_checkout(each.path, environ), "line": problem.line, "col": problem.column}
-            message, title = (inert(text).removesuffix("\n") for text in (problem.message, problem.path))
-            yield workflow_command("error", message, **place, title=title or None).removesuffix("\n")
+        yield from problem_commands(each.problems, each.path, environ)
     yield summary(checked)
+
+
+def problem_commands(problems: Iterable[Problem], path: str | None, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a command for each problem of a file; without a path each has the name that messages show."""
+    for problem in problems:
+        file = path if path is not None else problem.file
+        place = {
+            "file": below_checkout(file, environ) if file is not None else None,
+            "line": problem.line,
+            "col": problem.column,
+        }
+        message, title = (inert(text).removesuffix("\n") for text in (problem.message, problem.path))
+        yield workflow_command("error", message, **place, title=title or None).removesuffix("\n")
 
 
 def as_text(checked: Sequence[CheckedFile], *, width: int, has_colors: bool) -> Iterator[str]:

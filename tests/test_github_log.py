@@ -139,6 +139,20 @@ def test_a_flow_file_that_is_gone_costs_the_place_alone(space: Space) -> None:
     assert Runner(done.stdout).obeyed == [("error", {"title": "gone: a"}, "a failed with exit status 1")]
 
 
+def test_what_is_wrong_with_a_flow_is_an_annotation_at_its_line(space: Space) -> None:
+    log, done = run(space, "--only", "bad")
+    assert done.returncode == 1
+    space.flow(FLOW.replace('"bad",', '"good",'), "x")
+
+    done = space.miniflow("run", "x", env={"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": str(space.path)})
+
+    assert done.returncode == 2
+    log = Runner(done.stdout)
+    places = [(name, properties["file"], properties["line"]) for name, properties, _ in log.obeyed]
+    assert places == [("error", "flows/x.json", "6"), ("error", "flows/x.json", "7")]
+    assert "flows/x.json:6:12: tasks[1].id: " in done.stderr
+
+
 def test_a_run_that_is_out_of_time_is_an_annotation_of_its_own(space: Space) -> None:
     space.script("wait.py", "import time; time.sleep(600)")
     space.flow({"name": "slow", "tasks": [{"id": "a", "script": "wait.py"}]})

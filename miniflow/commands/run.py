@@ -11,7 +11,7 @@ import click
 
 from miniflow.commands import hidden, system_errors
 from miniflow.commands.planning import plan_options, planning_options
-from miniflow.errors import UsageError
+from miniflow.errors import FlowError, UsageError
 
 if TYPE_CHECKING:
     from miniflow.events import Level
@@ -104,5 +104,13 @@ def command(
         check_junit(report_to := Path(junit))
     level = cast("Level", obj["level"])
     options |= {"parallel": limit, "resume": resume if resume is not None else False}
-    with system_errors():
-        return run_in_foreground(flow, log_format=cast("LogFormat", log_format), level=level, junit=report_to, **options)
+    try:
+        with system_errors():
+            return run_in_foreground(flow, log_format=cast("LogFormat", log_format), level=level, junit=report_to, **options)
+    except FlowError as error:
+        if log_format == "github":
+            from miniflow.findings import problem_commands
+
+            for line in problem_commands(error.problems, None, os.environ):
+                click.echo(line)
+        raise
