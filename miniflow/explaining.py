@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import Any
 
 from miniflow.again import command_again
@@ -22,8 +23,8 @@ _TASK = (
 )  # fmt: skip
 
 
-def explained(run_dir: RunDir, task_id: str, *, as_json: bool) -> str:
-    """Return what is to be shown of a task.
+def explained(run_dir: RunDir, task_id: str, *, as_json: bool, width: int | None = None) -> str:
+    """Return what is to be shown of a task; sentences on lines of at most that width, if there is one.
 
     Raises:
         UsageError: The run has no such task.
@@ -56,8 +57,10 @@ def explained(run_dir: RunDir, task_id: str, *, as_json: bool) -> str:
             "earlier_s": earlier_s,
         }
         return json.dumps(document, ensure_ascii=False, indent=1)
-    again = ["", "To run it again by hand:", f"  {command}"] if command else []
+    again = ["", f"To run it {'again ' if task.attempts else ''}by hand:", f"  {command}"] if command else []
     title = f"{task.id} {_state(task)} in run {run.run_id} of {run.flow}"
+    if width is not None:
+        sentences = [line for sentence in sentences for line in wrap(sentence, width, break_long_words=False)]
     return "\n".join(map(harmless, [title, "", *sentences, *again]))
 
 

@@ -234,7 +234,6 @@ class RunLogs:
         self._run_dir = run_dir
         self._task_id = task_id
         self._choice = choice
-        self._are_plain = has_plain_logs(run_dir)
         self._journal = JournalReader(run_dir.journal)
         self._open: dict[str, Log] = {}
         self._ended: set[str] = set()
@@ -275,7 +274,7 @@ class RunLogs:
         elif isinstance(task_id, str) and self._task_id in (None, task_id):
             if name == "task.started" and task_id not in self._open:
                 began = str(event.get("timestamp"))
-                if self._are_plain:
+                if has_plain_logs(self._run_dir):
                     self._open[task_id] = _PlainLog(self._run_dir, task_id, began)
                 else:
                     self._open[task_id] = _EventLog(self._run_dir, task_id, began, self._choice)
@@ -284,5 +283,13 @@ class RunLogs:
 
 
 def has_plain_logs(run_dir: RunDir) -> bool:
-    """Return whether a run is one of the bash script, whose logs hold what the tasks printed and nothing else."""
-    return not run_dir.plan.exists()
+    """Return whether a run is one of the bash script, whose logs hold what the tasks printed and nothing else.
+
+    Raises:
+        MiniFlowError: There is no journal.
+    """
+    try:
+        has_begun = run_dir.journal.stat().st_size > 0
+    except OSError as error:
+        raise MiniFlowError(f"{run_dir.path} is no run directory: {error.strerror}: {run_dir.journal.name}") from error
+    return has_begun and not run_dir.plan.exists()  # the scheduler writes the plan before the first event

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from miniflow.explain import Known, explain
+from miniflow.explaining import explained
 from miniflow.journal import lock_journal
 from miniflow.rundir import RunDir
 from miniflow.timeline import read_timeline
@@ -306,6 +307,21 @@ def test_a_secret_stands_in_the_command_by_its_name_alone(space: Space) -> None:
 
     assert 'API_TOKEN="${API_TOKEN:?}"' in text
     assert "hidden-value" not in text
+
+
+def test_on_a_terminal_words_stay_whole_and_the_command_stays_on_one_line(project: Space) -> None:
+    project.miniflow("run", "f")
+    run_dir = RunDir(project.latest("f"))
+
+    narrow = explained(run_dir, "c", as_json=False, width=40)
+    wide = explained(run_dir, "c", as_json=False)
+
+    assert (
+        "\nIt was skipped: it runs if all that it\ndepends on succeed (all_success), but b\nfailed with exit status 4.\n"
+        in narrow
+    )
+    assert narrow.splitlines()[-1] == wide.splitlines()[-1]
+    assert narrow.split() == wide.split()
 
 
 def test_an_unknown_task_is_an_error_with_a_suggestion(project: Space) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,10 @@ from miniflow.journal import lock_journal
 from miniflow.lines import MAX_LINE_BYTES, LineSplitter
 from miniflow.logforms import Raw
 from miniflow.logs import Printed as PrintedLines
-from miniflow.logs import PrintedLine, RunLogs
+from miniflow.logs import PrintedLine, RunLogs, has_plain_logs
 from miniflow.rundir import RunDir
 from miniflow.sinks.json_lines import JsonRenderer
-from tests.conftest import Space
+from tests.conftest import Space, survivors
 
 RUN_ID = "20260102T030405.678Z-abcdef"
 START = "2026-01-02T03:04:05"
@@ -344,7 +346,11 @@ def live(space: Space, marker: str) -> Iterator[tuple[Space, subprocess.Popen[st
         while '"message":"one"' not in process.stdout.readline():
             pass
         yield space, process
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
         process.kill()
+        while survivors(marker):  # what a runner that was killed has left is ended by its guardian
+            time.sleep(0.02)
 
 
 def run_in_background(space: Space, *args: str) -> subprocess.Popen[str]:
@@ -452,6 +458,23 @@ def test_what_was_printed_is_shown_once_however_often_it_is_looked_for(space: Sp
             log.write('age":"2"}\n')
         run.output(3, "a", "3")
         assert seen() == ["2", "3"]
+
+
+def test_a_run_that_is_only_just_beginning_is_followed_like_any_other(space: Space) -> None:
+    run = Recorded(space)
+    plan = run.path / "plan.json"
+    document, head = plan.read_text(), run.path.joinpath("events.jsonl").read_text()
+    plan.unlink()
+    with RunLogs(RunDir(run.path)) as logs, run.path.joinpath("events.jsonl").open("w") as journal:
+        lock_journal(journal.fileno())
+        assert not has_plain_logs(RunDir(run.path))
+        assert [*logs.read()] == []
+        plan.write_text(document)
+        journal.write(head)
+        journal.flush()
+        run.journal(1, "task.started", "a", attempt=1)
+        run.output(2, "a", "1")
+        assert [line.message for printed in logs.read() for line in printed.lines] == ["1"]
 
 
 # --- the bash script's

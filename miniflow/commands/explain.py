@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -18,10 +19,13 @@ def command(obj: dict[str, Any], task: str, run: str | None, as_json: bool) -> i
     RUN is a run's id or a beginning of it, a flow's name for its latest run, or the path of a run directory; without it, the
     latest run of all flows.
     """
+    import shutil
     from pathlib import Path
 
     from miniflow.explaining import explained
     from miniflow.runs import find_any_run
 
-    click.echo(explained(find_any_run(Path(obj["dirs"]["output_dir"]), run), task, as_json=as_json))
+    run_dir = find_any_run(Path(obj["dirs"]["output_dir"]), run)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    click.echo(explained(run_dir, task, as_json=as_json, width=width))
     return 0
