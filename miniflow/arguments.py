@@ -66,3 +66,31 @@ def read_params(text: str) -> dict[str, Any]:
             f'--params {quoted(text)} is neither a JSON object like \'{{"date": "2023-01-01"}}\' nor a file: {why}'
         ) from None
     return parse_params(data, text)
+
+
+def plan_options(
+    *,
+    params: str | None,
+    keep_going: bool,
+    only: tuple[str, ...],
+    from_: tuple[str, ...],
+    until: tuple[str, ...],
+    grace: str,
+    timeout: str | None,
+    python: str | None,
+) -> dict[str, Any]:
+    """Return what the options were given as the arguments of `plan_flow`.
+
+    Raises:
+        UsageError, ParamsError: One of them makes no sense.
+    """
+    return {
+        "params": read_params(params) if params is not None else None,
+        "keep_going": keep_going,
+        "only": only or None,
+        "from_": from_ or None,
+        "until": until or None,
+        "grace": read_seconds("--grace", grace),
+        "timeout": read_seconds("--timeout", timeout, least=0.001) if timeout is not None else None,
+        "python": os.path.abspath(python) if python and "/" in python else python,
+    }

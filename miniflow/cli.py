@@ -12,7 +12,7 @@ import click
 from miniflow import __version__
 from miniflow.errors import MiniFlowError
 from miniflow.messages import complain, report
-from miniflow.simple import FLOWS_DIR, LOG_LEVEL_VARIABLE, OUTPUT_DIR, TASKS_DIR, VERSION_TEXT, Directory
+from miniflow.simple import FLOWS_DIR, LOG_LEVEL, LOG_LEVEL_VARIABLE, OUTPUT_DIR, TASKS_DIR, VERSION_TEXT, Directory
 
 COMMANDS = (
     "list",
@@ -99,7 +99,7 @@ def directory(option: Directory) -> Callable[[Any], Any]:
     envvar=LOG_LEVEL_VARIABLE,
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     metavar="LEVEL",
-    default="INFO",
+    default=LOG_LEVEL,
     show_default=True,
     show_envvar=True,
     help="The least that is shown: DEBUG, INFO, WARNING or ERROR. What is recorded is always complete.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from miniflow.simple import VERSION_TEXT, asked_list, asks_for_completion, asks_for_version
+from miniflow.simple import LOG_LEVEL, VERSION_TEXT, asked_list, asked_run, asks_for_completion, asks_for_version
 
 
 def main() -> int:
@@ -40,16 +40,24 @@ def _answer() -> int:
         print(VERSION_TEXT)  # noqa: T201
         return 0
     asked = asked_list(sys.argv[1:], os.environ)
-    if asked is None or sys.stdout.encoding != "utf-8":  # click knows what to do then
+    asked_to_run = asked_run(sys.argv[1:], os.environ)
+    if (asked is None and asked_to_run is None) or sys.stdout.encoding != "utf-8":  # click knows what to do then
         from miniflow.cli import call
 
         return call()
     from miniflow.errors import MiniFlowError
-    from miniflow.listing import list_flows
     from miniflow.messages import report
 
     try:
-        return list_flows(*asked, echo=print)
+        if asked is not None:
+            from miniflow.listing import list_flows
+
+            return list_flows(*asked, echo=print)
+        assert asked_to_run is not None
+        from miniflow.launch import launch
+
+        flow, directories, options = asked_to_run
+        return launch(flow, directories, LOG_LEVEL.lower(), echo=print, **options)
     except MiniFlowError as error:
         report(error)
         return 2

@@ -54,7 +54,7 @@ LAYERS = """
     runtasks logforms showlogs explaining difftext comparing
     status showstatus
     arguments completion_table
-    commands commands.planning commands.completion
+    commands launch commands.planning commands.completion
     commands.list commands.run commands.status commands.logs commands.runs commands.explain commands.diff commands.report
     commands.validate commands.graph commands.script commands.schema
     commands.new

@@ -6,7 +6,6 @@ A command reads its options, calls what does the work, and returns the exit stat
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 
 from miniflow.errors import MiniFlowError
@@ -19,16 +18,3 @@ def system_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise MiniFlowError(f"the operating system refuses what a run needs: {error}") from error
-
-
-@contextlib.contextmanager
-def hidden(package: str) -> Iterator[None]:
-    """Hide a package, unless it is loaded already, from those who would load it if it is there: they do without."""
-    is_loaded = package in sys.modules
-    if not is_loaded:
-        sys.modules[package] = None  # type: ignore[assignment]  # which says that there is none
-    try:
-        yield
-    finally:
-        if not is_loaded:
-            del sys.modules[package]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from miniflow.simple import RUN_DEFAULTS
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -48,7 +49,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--grace",
         metavar="DURATION",
         envvar="MINIFLOW_GRACE",
-        default="5s",
+        default=RUN_DEFAULTS["grace"],
         show_default=True,
         show_envvar=True,
         help="Between SIGTERM and SIGKILL for a task that is timed out or stopped: seconds, or a text like 500ms or 1m30s.",
@@ -70,37 +71,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def planning_options(function: _Function) -> _Function:
-    """Give a command the options; `plan_options` reads what they are given."""
+    """Give a command the options; `arguments.plan_options` reads what they are given."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
-
-
-def plan_options(
-    *,
-    params: str | None,
-    keep_going: bool,
-    only: tuple[str, ...],
-    from_: tuple[str, ...],
-    until: tuple[str, ...],
-    grace: str,
-    timeout: str | None,
-    python: str | None,
-) -> dict[str, Any]:
-    """Return what the options were given as the arguments of `plan_flow`.
-
-    Raises:
-        UsageError, ParamsError: One of them makes no sense.
-    """
-    from miniflow.arguments import read_params, read_seconds
-
-    return {
-        "params": read_params(params) if params is not None else None,
-        "keep_going": keep_going,
-        "only": only or None,
-        "from_": from_ or None,
-        "until": until or None,
-        "grace": read_seconds("--grace", grace),
-        "timeout": read_seconds("--timeout", timeout, least=0.001) if timeout is not None else None,
-        "python": os.path.abspath(python) if python and "/" in python else python,
-    }

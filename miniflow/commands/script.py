@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from miniflow.arguments import plan_options
 from miniflow.commands import system_errors
-from miniflow.commands.planning import plan_options, planning_options
+from miniflow.commands.planning import planning_options
 
 
 @click.command("script")
