@@ -23,7 +23,7 @@ from miniflow.lines import LineSplitter
 from miniflow.rundir import RunDir
 from miniflow.values import dataclass
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
 _ENDS = frozenset({"task.finished", "task.skipped", "task.cancelled", "task.reused"})
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What comes of decoding what is torn, or damaged; of bytes in a string that are not UTF-8 the second."""
