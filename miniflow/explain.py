@@ -167,7 +167,9 @@ class _Explanation:
             yield f"It has not run: the run {'was interrupted' if run.state == 'interrupted' else 'ended'} before that."
         if missing:
             verb = "waits" if run.state == "running" else "waited"
-            yield f"It {verb} for {len(missing)} of {len(self._upstream)} tasks that it depends on: {_ends(missing)}."
+            count = len(self._upstream)
+            which = "what" if count == 1 else f"{len(missing)} of {count} tasks that"
+            yield f"It {verb} for {which} it depends on: {_ends(missing)}."
         elif run.state == "running":
             slots = "the only slot is taken" if run.parallel == 1 else f"all {run.parallel} slots are taken"
             yield f"Nothing that it depends on is missing, but {slots}, by {self._running()}."

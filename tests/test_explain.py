@@ -181,6 +181,7 @@ CASES: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {
         {},
     ),
     "live: waits for upstream": ("c", [begin(), *BOTH[:3], retrying(1, "a")], {"live": True}),
+    "live: waits for the one it depends on": ("d", [begin(), *BOTH], {"live": True}),
     "interrupted while it ran": ("a", [begin(), start(0, "a"), start(1, "b")], {}),
     "interrupted before it ran": ("c", [begin(), start(0, "a"), start(1, "b"), end(2, "b")], {}),
     "between two attempts when the runner died": ("a", [begin(), start(0, "a"), retrying(1, "a")], {"planned": RETRIES}),
