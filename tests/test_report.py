@@ -291,6 +291,7 @@ def test_a_run_that_goes_on_says_as_of_when(space: Space) -> None:
 
     assert [row[1] for row in found.rows.values()] == ["running", "pending"]
     assert "As of" in found.text
+    assert "This run goes on" in found.text
     assert "Duration so far" in found.text
     assert "has not ended" not in found.text
     assert [row[1] for row in ended.rows.values()] == ["cancelled", "cancelled"]
@@ -321,7 +322,9 @@ def test_a_run_without_any_event_but_its_first_is_reported(space: Space) -> None
         '{"timestamp":"2026-11-23T09:36:12.041000Z","event":"run.started","flow":"f","tasks":0}\n'
     )
 
-    assert "interrupted" in report(space).text
+    found = report(space).text
+    assert "The runner died before it could record an end." in found
+    assert "interrupted" in found
 
 
 # What nothing in it can do
@@ -417,6 +420,24 @@ def test_bars_begin_and_end_where_attempts_did() -> None:
     assert bars.count(("60%", "40%", "succeeded again")) == 2
     assert bars.count(("50%", "10%", "delay")) == 1
     assert bars.count(("0%", "25%", "wait")) == 1
+
+
+def test_a_legend_explains_what_is_drawn_and_nothing_else() -> None:
+    found = page_of(
+        timeline(task("a", "succeeded", (0, 1), (2, 3)), task("b", "running", (1, None)), task("c", "skipped"))
+    ).text
+
+    assert "waiting for a slot failed attempt running attempt succeeded attempt" in found
+    assert "skipped attempt" not in found
+
+
+def test_what_more_tasks_depend_on_than_can_be_drawn_is_in_the_table() -> None:
+    tasks = [task(f"t{number}", depends_on=(f"t{number - 1}",) if number else ()) for number in range(1001)]
+
+    found = page_of(timeline(*tasks))
+
+    assert "1,001 tasks are too many to be drawn" in found.text
+    assert "#task-t999" in [link["href"] for link in found.all("a")]
 
 
 def test_durations_are_said_in_the_units_that_suit_them() -> None:

@@ -1,7 +1,7 @@
 """The timeline: a row a task, or a row a slot, with attempts as bars over an axis of seconds.
 
 Each row is drawn by itself, in per cent of its width: it fits any page without a script and without styles of its own (which
-the page's policy would refuse), and a browser draws only the rows that are in sight.
+the page's policy would refuse).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from miniflow.report.markup import Html, element, join
-from miniflow.report.words import link, shown_duration, state_of
+from miniflow.report.words import STATES, link, shown_duration, state_of
 
 if TYPE_CHECKING:
     from miniflow.timeline import AttemptTimeline, TaskTimeline, Timeline
@@ -26,6 +26,8 @@ _STEPS = (
 _MOST_TICKS = 8
 _LEAST_NAMED = 4.0
 """How wide a bar of a slot has to be to bear a name, in per cent."""
+_MANY = 300
+"""Of more rows, a browser draws those alone that are in sight, and what is printed is the slots."""
 
 
 def ticks(end_s: float) -> list[float]:
@@ -78,10 +80,10 @@ def gantt(timeline: Timeline) -> Html:
         "div",
         _choice("by-task", "One row a task", is_chosen=True),
         _choice("by-slot", "One row a slot", is_chosen=False),
-        _legend(),
+        _legend(timeline),
         _rows("by-task", "Timeline, one row a task", scale, (scale.task_row(task) for task in tasks)),
         _rows("by-slot", "Timeline, one row a slot", scale, map(scale.slot_row, range(1, len(by_slot) + 1), by_slot)),
-        class_="gantt",
+        class_="gantt many" if len(tasks) > _MANY else "gantt",
     )
 
 
@@ -100,17 +102,20 @@ def _choice(name: str, label: str, *, is_chosen: bool) -> Html:
     return Html(f"{button}{element('label', label, for_=name)}")
 
 
-def _legend() -> Html:
-    kinds = (("wait", "waiting for a slot"), ("succeeded", "attempt"), ("failed", "failed attempt"), ("running", "running"))
-    samples = [
+def _legend(timeline: Timeline) -> Html:
+    """Return what the kinds of bars mean that there are."""
+    drawn = {_how_it_ended(task, attempt) for task in timeline.tasks for attempt in task.attempts}
+    kinds = [("wait", "waiting for a slot"), *((state, f"{state} attempt") for state in STATES if state in drawn)]
+    items = [
         element("li", element("svg", _rect(0.0, 100.0, kind), aria_hidden="true", class_="sample"), label)
         for kind, label in kinds
     ]
-    critical = element(
-        "svg", _rect(0.0, 100.0, "succeeded"), _rect(0.0, 100.0, "critical"), aria_hidden="true", class_="sample"
-    )
-    mark = element("span", "◆", class_="mark", aria_hidden="true")
-    return element("ul", *samples, element("li", critical, mark, "on the critical path"), class_="legend")
+    if timeline.critical_path:
+        bars = _rect(0.0, 100.0, "succeeded"), _rect(0.0, 100.0, "critical")
+        mark = element("span", "◆", class_="mark", aria_hidden="true")
+        sample = element("svg", *bars, aria_hidden="true", class_="sample")
+        items.append(element("li", sample, mark, "on the critical path"))
+    return element("ul", *items, class_="legend")
 
 
 def _rows(name: str, label: str, scale: _Scale, rows: Iterator[Html]) -> Html:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 _MOST_OF_A_PATH = 12
 """Tasks of a critical path that are named; of a longer one the first and the last."""
+_NO_END = {
+    "running": "This run goes on: here is what was recorded until now.",
+    "interrupted": "The runner died before it could record an end. With --resume a new run goes on from here.",
+}
 _MOST_OF_A_PARAM = 2000
 
 
@@ -33,8 +37,8 @@ def overview(contents: Contents) -> Html:
     if timeline.resumed_from:
         facts.append(("Resumes", element("code", timeline.resumed_from)))
     parts = [element("dl", *map(_fact, facts), class_="facts"), _bar(timeline)]
-    if timeline.error:
-        parts.insert(0, element("p", element("b", "The run: "), timeline.error, class_="error"))
+    if said := timeline.error or _NO_END.get(timeline.state):
+        parts.insert(0, element("p", said, class_="error"))
     if timeline.params:
         parts.append(_params(timeline))
     if timeline.critical_path:
