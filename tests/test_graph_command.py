@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from miniflow.drawing.boxes import ASCII, draw_boxes
@@ -123,6 +123,8 @@ def followed(lines: list[str]) -> Edges:
 
 
 @given(acyclic_graphs())
+@example([[], [0], [], [0, 1], [], [], [], [], [], [0, 2, 3], [0, 1, 2, 3], [0, 9]])  # two edges that change places
+@example([[], [], [5], [], [], [], [5, 0, 2], [2]])  # three that come from the right
 def test_the_lines_of_a_drawing_lead_to_what_depends_on_what(graph: Graph) -> None:
     names = [f"a_task_of_the_number_{n}" for n in range(len(graph))]
     lines = draw_boxes(graph, [[name] for name in names], width=10_000)

@@ -96,7 +96,10 @@ class _Drawing:
         self._critical = critical
         self._pen = pen
         self._steps = {step for source, task in steps for step in pairwise([source, *layered.way(source, task), task])}
-        sizes = [(max(map(len, lines), default=0) + 4.0, len(lines) + 2.0) for lines in texts]
+        sizes = [  # with a place for each line
+            (max(max(map(len, lines), default=0) + 4.0, 2.0 * len(layered.above[task]) + 3), len(lines) + 2.0)
+            for task, lines in enumerate(texts)
+        ]
         self._widths = [int(size) for size, _ in sizes] + [_LANE] * (len(layered.layer) - len(texts))
         self._left = self._whole(layout(layered, sizes, gap=_GAP, row_gap=0, lane=_LANE).x)
         self.width = max((left + self._widths[node] for node, left in enumerate(self._left)), default=0)
@@ -109,15 +112,24 @@ class _Drawing:
         return node < len(self._texts)
 
     def _whole(self, x: Sequence[float]) -> list[int]:
-        """Return the left ends of all nodes, in characters."""
+        """Return the left ends of all nodes, in characters.
+
+        No edge passes a layer where another one leaves the layer above: the two would touch.
+        """
         left = [0] * len(x)
+        leaving: dict[int, int] = {}
         for row in self._layered.rows:
             free = 0
             for place, node in enumerate(row):
                 if place and (self._is_task(node) or self._is_task(row[place - 1])):
                     free += _GAP
                 left[node] = max(free, round(x[node] - self._widths[node] / 2))
+                if not self._is_task(node):
+                    (above,) = self._layered.above[node]
+                    while leaving.get(left[node] + self._widths[node] // 2, above) != above:
+                        left[node] += 1
                 free = left[node] + self._widths[node]
+            leaving = {left[node] + self._widths[node] // 2: node for node in row if self._layered.below[node]}
         return left
 
     def _middle(self, node: int) -> int:
@@ -184,45 +196,31 @@ class _Drawing:
     def _entries(self, target: int, above: Sequence[int], sources: Mapping[int, int]) -> Iterator[int]:
         """Yield where the lines from above enter a node: from left to right, straight down where that is possible."""
         if not self._is_task(target):
-            yield from [self._middle(target)] * len(above)
+            yield self._middle(target)
             return
-        # Not below where another net begins: the two would touch.
-        others = {at for source, at in sources.items() if source not in above}
         inside = range(self._left[target] + 1, self._left[target] + self._widths[target] - 1)
-        free = [column for column in inside if column not in others]
+        # Not below where another net begins: the two would touch. Nets begin at least two columns apart, and a box is more
+        # than twice as wide as it has lines to it, so there are enough free columns; each line leaves some for those after it.
+        free = [column for column in inside if column not in sources.values()]
         last = -1
         for number, source in enumerate(above):
             rest = len(above) - number - 1
-            own = {sources[other] for other in above if other != source}
-            usable = [c for c in free if c > last and c not in own]
-            usable = usable[: len(usable) - rest] or [self._middle(target)]
+            end = free[-rest] if rest else inside.stop
+            usable = [column for column in {*free, sources[source]} if last < column < end and column in inside]
             wanted = sources[source] if sources[source] in inside else self._middle(target) + 2 * number - (len(above) - 1)
-            last = min(usable, key=lambda column: abs(column - wanted))
+            last = min(usable, key=lambda column: (abs(column - wanted), column))
             yield last
 
     def _tracks(self, nets: Sequence[_Net]) -> dict[int, int]:
-        """Return for each net that goes sideways the row it does so in, counted from the layer's end.
-
-        A net that begins in the column in which another one ends has to turn aside before that.
-        """
-        waiting = [net for net in nets if net.span[0] < net.span[1]]
+        """Return for each net that goes sideways the row it does so in, counted from the layer's end."""
+        aside = [net for net in nets if net.span[0] < net.span[1]]
         # Those that lead away to one side would cross if the nearer one turned off later.
-        waiting.sort(key=lambda net: (net.span[1] > net.at, -net.at if net.span[1] > net.at else net.at))
-        ends = {net.source: set(net.targets.values()) for net in nets}
+        aside.sort(key=lambda net: (net.span[1] > net.at, -net.at if net.span[1] > net.at else net.at))
         tracks: dict[int, int] = {}
         used: list[list[tuple[int, int]]] = []
-        while waiting:
-            net = next(
-                (one for one in waiting if not any(other.at in ends[one.source] for other in waiting if other is not one)),
-                waiting[0],
-            )
-            waiting.remove(net)
-            first = max(
-                (tracks[other.source] + 1 for other in nets if other.source in tracks and other.at in ends[net.source]),
-                default=0,
-            )
+        for net in aside:
             left, right = net.span
-            track = first
+            track = 0
             while track < len(used) and any(left <= end + 1 and start <= right + 1 for start, end in used[track]):
                 track += 1
             used.extend([] for _ in range(track + 1 - len(used)))
