@@ -351,21 +351,22 @@ class _Run:
 
     async def _attempt(self, task: int, number: int, group: anyio.abc.TaskGroup) -> None:
         planned = self._plan.tasks[task]
-        argv = self._plan.argv(planned)
-        on_started = partial(self._started, task, number, tuple(argv))
-        observer = AttemptObserver(self._output, planned.id, number, on_started, self._report_the_late)
-        env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
-        marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
-        attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
+        observer: AttemptObserver | None = None
         try:
             try:
+                argv = self._plan.argv(planned)
+                on_started = partial(self._started, task, number, tuple(argv))
+                observer = AttemptObserver(self._output, planned.id, number, on_started, self._report_the_late)
+                env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
+                marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
+                attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
                 if self._setup.reader is not None and not self._setup.reader.has_room:
                     self._report_the_late()
                     await self._setup.reader.wait_for_room()
                 await self._look_at_script(planned.script)
                 await self._setup.executor.run(attempt, observer)
             finally:
-                outcome = observer.outcome
+                outcome = observer.outcome if observer is not None else None
                 if outcome is not None and outcome.exit_status == 0 and self._reporter.has_lost_output(planned.id):
                     outcome = Outcome(1, "lost", error="its output could not be written")
                 self._stimuli.append(NotStarted(task) if outcome is None else AttemptEnded(task, outcome))

@@ -1178,6 +1178,19 @@ async def test_an_executor_that_breaks_ends_the_run_with_what_broke_it(project: 
 
 
 @pytest.mark.anyio
+async def test_an_attempt_that_cannot_even_be_described_ends_the_run(project: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(self: miniflow.Plan, task: Any) -> list[str]:
+        raise MemoryError
+
+    async def work(attempt: Any, observer: Any) -> None:
+        raise AssertionError("it was started")
+
+    monkeypatch.setattr(miniflow.Plan, "argv", no_memory)
+    with anyio.fail_after(30), pytest.raises(MemoryError):
+        await run_fake(project, work, tasks=3, parallel=2)
+
+
+@pytest.mark.anyio
 async def test_many_tasks_do_not_keep_the_loop_from_others(project: Space) -> None:
     turns = 0
 

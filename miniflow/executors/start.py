@@ -160,20 +160,20 @@ class Room:
 
     def __init__(self) -> None:
         self._waiting: deque[anyio.Event] = deque()
-        self._is_held = False
+        self._holders = 0
 
     @property
     def is_awaited(self) -> bool:
         """Whether somebody waits: then whoever comes new waits too."""
-        return self._is_held or bool(self._waiting)
+        return self._holders > 0 or bool(self._waiting)
 
     async def hold(self, seconds: float) -> None:
         """Wait for so long, as one whom nobody will tell: nothing runs. Others who tried as well would only take time."""
-        self._is_held = True
+        self._holders += 1
         try:
             await anyio.sleep(seconds)
         finally:
-            self._is_held = False
+            self._holders -= 1
 
     async def wait(self, *, is_first: bool) -> None:
         """Wait for one's turn; then tell the next, when it is clear whether there is room for one more."""
