@@ -26,9 +26,11 @@ def check_junit(path: Path) -> None:
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             raise UsageError(f"--junit {quoted(str(path))} is no file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name}.{os.getpid()}")
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        probe = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(3).hex()}")
+        try:
+            probe.touch(exist_ok=False)
+        finally:
+            probe.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"--junit {quoted(str(path))} cannot be written: {why}") from None

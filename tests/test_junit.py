@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from miniflow.junit import _ILLEGAL, _element
 from tests.conftest import Space
+from tests.faulty import ERRORS
+from tests.judging import BAD, Faulty, clear
 
 CHILDREN = {
     "testsuites": {"testsuite"},
@@ -207,6 +210,40 @@ def test_a_dry_run_has_no_file(space: Space) -> None:
 
     assert space.miniflow("run", "x", "--dry-run", "--junit", "j.xml").returncode == 2
     assert not (space.path / "j.xml").exists()
+
+
+@pytest.mark.parametrize("kind", ["open", "close"])
+def test_one_call_in_many_may_fail(space: Space, kind: str) -> None:
+    fail_each(space, kind, lambda index: index * 6 + 1)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", [kind for kind in ERRORS if kind != "disk"])
+def test_every_call_may_fail(space: Space, kind: str) -> None:
+    fail_each(space, kind, lambda index: index + 1)
+
+
+def fail_each(space: Space, kind: str, following: Callable[[int], int]) -> None:
+    """Run the flow `bad` again and again, with one call of a kind failing each time."""
+    faulty = Faulty(space)
+    args = ["run", "bad", "--parallel", "2", "--keep-going", "--log-format", "github", "--junit", "j.xml"]
+    index, calls = 0, 1
+    try:
+        while index < calls:
+            clear(space)
+            (space.path / "j.xml").unlink(missing_ok=True)
+            answer, _, said = faulty.answer(args, kind, index, ERRORS[kind][0])
+            calls = answer["calls"]
+            assert answer["left"] == []
+            assert answer["status"] in (1, 2)
+            assert "Traceback" not in said or "BaseEventLoop.__del__" in said
+            assert [*space.path.glob(".j.xml*")] == []
+            if answer["status"] == 1:
+                assert len(told(read(space.path / "j.xml"))) == len(BAD)
+            index = following(index)
+    finally:
+        faulty.close()
 
 
 @given(st.text(st.characters() | st.sampled_from("\0\x1b\r\n\t]>&<\"'\ufffe\x85")), st.text())

@@ -20,6 +20,7 @@ HOME = "/home/ada/shop"
 
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_THE_SAME = [
+    (r"\n\nDurations\n(  .*\n)*", "\n"),  # there is one where a machine was busy
     (r"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{6}", "RUN"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME"),
     (r"\d+(\.\d+)? ?(ms|s)\b", "DURATION"),
@@ -54,6 +55,11 @@ def test_the_commands_print_what_the_page_shows(space: Space) -> None:
     shown = shown_commands()
     printed = {}
     for command, _ in shown:
+        if command == "miniflow diff":  # with what the page says has been done before
+            mended = (space.tasks_dir / "convert.py").read_text().replace("== 1", "== 2")
+            (space.tasks_dir / "convert.py").write_text(mended)
+            resumed = "miniflow run nightly --parallel 2 --resume"
+            subprocess.run(resumed.split(), cwd=space.path, env=env, stdout=subprocess.DEVNULL, check=True)
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=space.path,

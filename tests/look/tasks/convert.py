@@ -3,5 +3,6 @@ import time
 
 print("converting 1204 orders")
 time.sleep(0.2)
-print("no rate for GBP", file=sys.stderr)
-sys.exit(1)
+if len(sys.argv) == 1:
+    print("no rate for GBP", file=sys.stderr)
+    sys.exit(1)
