@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -343,3 +344,17 @@ def test_an_unknown_form_is_a_mistake_of_the_caller(space: Space) -> None:
 
     assert result.returncode == 2
     assert "'png' is not one of" in result.stderr
+
+
+@pytest.mark.stress
+def test_the_lines_of_larger_drawings_lead_to_what_depends_on_what() -> None:
+    rng = random.Random(0)  # noqa: S311
+    for _ in range(2000):
+        reach, most = rng.randrange(1, 15), rng.randrange(1, 5)
+        graph: Graph = [[]]
+        for task in range(1, rng.randrange(5, 60)):
+            graph.append(sorted({rng.randrange(max(0, task - reach), task) for _ in range(rng.randrange(most))}))
+        names = [f"task_{n}" for n in range(len(graph))]
+        lines = draw_boxes(graph, [[name] for name in names], width=10_000)
+        assert lines is not None
+        assert followed(lines) == {(names[other], names[task]) for task, needed in enumerate(graph) for other in needed}
