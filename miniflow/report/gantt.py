@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from miniflow.durations import format_duration
 from miniflow.report.markup import Html, element, join
 from miniflow.report.words import STATES, link, shown_duration, state_of
 
@@ -34,17 +35,6 @@ def ticks(end_s: float) -> list[float]:
     """Return where an axis from 0 to there is marked: few, evenly, and at round numbers."""
     step = next((step for step in _STEPS if end_s / step <= _MOST_TICKS), _STEPS[-1])
     return [round(number * step, 3) for number in range(int(end_s / step + 1e-9) + 1)]
-
-
-def shown_tick(seconds: float) -> str:
-    """Return the shortest text for a place on the axis."""
-    if seconds < 60:
-        return f"{seconds:g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "m"), (rest, "s"))
-    return " ".join([f"{count} {unit}" for count, unit in parts if count])
 
 
 def slots(timeline: Timeline) -> list[list[tuple[TaskTimeline, AttemptTimeline]]]:
@@ -162,7 +152,7 @@ class _Scale:
         places = [(_percent(self._at(seconds)), seconds) for seconds in ticks(self._end_s)]
         lines = [element("line", x1=x, x2=x, y1="0", y2="100%") for x, _ in places]
         labels = [
-            element("text", shown_tick(seconds) if seconds else "0", x=x, y="14", class_="first" if not seconds else None)
+            element("text", format_duration(seconds) if seconds else "0", x=x, y="14", class_="first" if not seconds else None)
             for x, seconds in places
         ]
         return Html(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from miniflow.outcomes import outcome
 from miniflow.report.contents import Contents
 from miniflow.report.markup import Content, Html, element, join
 from miniflow.report.table import command, shown_log
-from miniflow.report.words import STATES, link, shown_count, shown_duration, shown_time, state_of, why
+from miniflow.report.words import STATES, link, shown_count, shown_duration, shown_time, state_of
 
 if TYPE_CHECKING:
     from miniflow.timeline import TaskTimeline, Timeline
@@ -114,6 +115,5 @@ def first_failure(contents: Contents) -> Html | None:
 
 
 def _said(task: TaskTimeline) -> str:
-    tries = f", after {shown_count(len(task.attempts), 'attempt')}" if len(task.attempts) > 1 else ""
     when = f", {shown_duration(task.ended_s)} into the run" if task.ended_s is not None else ""
-    return f": {why(task) or 'it failed'}{tries}{when}."
+    return f" {outcome(task)}{when}."

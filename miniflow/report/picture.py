@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from miniflow.drawing.svg import DrawnTask, graph_svg
 from miniflow.report.markup import Html, element
-from miniflow.report.words import link, shown_count, shown_duration, state_of, why
+from miniflow.report.words import ending, link, shown_count, shown_duration, state_of
 
 if TYPE_CHECKING:
     from miniflow.timeline import TaskTimeline, Timeline
@@ -43,6 +43,6 @@ def styles(html: Html) -> list[str]:
 
 def _drawn(task: TaskTimeline, place: dict[str, int]) -> DrawnTask:
     upstream = [place[other] for other in task.depends_on if other in place]
-    said = [shown_duration(task.duration_s) if task.attempts else None, why(task)]
+    said = [shown_duration(task.duration_s) if task.attempts else None, ending(task)]
     state = "succeeded" if task.reused_from else state_of(task)
     return DrawnTask(task.id, upstream, state, "\n".join(filter(None, said)), link(task.id))

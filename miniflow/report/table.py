@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from miniflow.bash import quote
+from miniflow.events import WHY_IT_RUNS, how_it_ended
 from miniflow.report.contents import Contents, Log
 from miniflow.report.markup import Html, element, join, text
-from miniflow.report.words import STATES, anchor, link, shown_count, shown_duration, shown_size, state_of, why
+from miniflow.report.words import STATES, anchor, ending, link, shown_count, shown_duration, shown_size, state_of
 
 if TYPE_CHECKING:
     from miniflow.tails import TailLine
@@ -116,10 +117,10 @@ def _seconds(seconds: float | None, sign: str = "") -> Html:
 def _about(contents: Contents, task: TaskTimeline) -> Html:
     """Return what there is to know of a task besides its row."""
     facts: list[tuple[str, Html | str]] = []
-    if reason := why(task):
-        facts.append(("Because", reason))
+    if how := ending(task):
+        facts.append(("Ended", how))
     if task.started_because:
-        facts.append(("Ran again", task.started_because.replace("_", " ")))
+        facts.append(("Ran, as", WHY_IT_RUNS.get(task.started_because, task.started_because)))
     if task.depends_on:
         shown = [element("a", task_id, href=link(task_id)) for task_id in task.depends_on[:_MOST_UPSTREAM]]
         more = len(task.depends_on) - len(shown)
@@ -143,9 +144,7 @@ def _about(contents: Contents, task: TaskTimeline) -> Html:
 def _attempt(task: TaskTimeline, attempt: AttemptTimeline) -> str:
     if attempt.ended_s is None:
         return f"has not ended; started at +{shown_duration(attempt.started_s)}"
-    how = f"killed by {attempt.signal}" if attempt.signal else f"exit status {attempt.exit_status}"
-    if attempt.reason == "timeout":
-        how = "took longer than its timeout"
+    how = how_it_ended(attempt.exit_status or 0, attempt.reason or "exit", attempt.signal)
     return f"{how} after {shown_duration(attempt.ended_s - attempt.started_s)}, started at +{shown_duration(attempt.started_s)}"
 
 

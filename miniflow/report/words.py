@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+from miniflow.durations import format_elapsed
+from miniflow.outcomes import outcome
 
 if TYPE_CHECKING:
     from miniflow.timeline import TaskTimeline
@@ -12,38 +14,16 @@ if TYPE_CHECKING:
 STATES = ("failed", "interrupted", "cancelled", "skipped", "running", "retrying", "pending", "succeeded", "reused")
 """All that a task can be in, what calls for attention first; `reused` is a success that was taken over from another run."""
 
-_REASONS: Mapping[str, str] = {
-    "upstream_failed": "a task it depends on failed or was cancelled",
-    "upstream_skipped": "a task it depends on was skipped",
-    "no_failure": "no task it depends on has failed",
-    "fail_fast": "another task has failed",
-    "stopped": "the run was stopped",
-    "timeout": "it took longer than its timeout",
-    "spawn": "it could not be started",
-    "lost": "its exit status was lost",
-}
-
 
 def state_of(task: TaskTimeline) -> str:
     """Return what a task is shown as."""
     return "reused" if task.reused_from and task.state == "succeeded" else task.state
 
 
-def why(task: TaskTimeline) -> str | None:
-    """Return why a task is in its state, if that needs saying."""
-    if task.error:
-        return task.error
-    if task.reused_from:
-        return f"it succeeded in {task.reused_from}, and nothing about it has changed"
-    if task.reason == "timeout" and not task.attempts:
-        return "the run took longer than its timeout"
-    if task.signal:
-        return f"it was killed by {task.signal}"
-    if task.reason is not None and task.reason in _REASONS:
-        return _REASONS[task.reason]
-    if task.state == "failed" and task.exit_status is not None:
-        return f"it failed with exit status {task.exit_status}"
-    return None
+def ending(task: TaskTimeline) -> str | None:
+    """Return how a task ended, if there is more to it than its state."""
+    has_more = task.state in ("failed", "skipped", "cancelled", "interrupted") or task.reused_from is not None
+    return outcome(task) if has_more else None
 
 
 def shown_duration(seconds: float | None) -> str:
@@ -54,12 +34,7 @@ def shown_duration(seconds: float | None) -> str:
         return f"{max(0.0, seconds) * 1000:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours:02d} h"
-    return f"{hours} h {minutes:02d} m" if hours else f"{minutes} m {rest:02d} s"
+    return format_elapsed(seconds)
 
 
 def shown_size(size: int) -> str:
