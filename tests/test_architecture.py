@@ -184,7 +184,7 @@ ALLOWED = {
     "report.markup": {"sinks.console"},
     "report.words": {"durations", "outcomes"},
     "report.contents": set(),
-    "report.picture": {"drawing.svg", "report.markup", "report.words"},
+    "report.picture": {"drawing.svg", "layout", "report.markup", "report.words"},
     "report.gantt": {"durations", "report.markup", "report.words"},
     "report.table": {"bash", "events", "report.contents", "report.markup", "report.words"},
     "report.overview": {"outcomes", "report.contents", "report.markup", "report.table", "report.words"},

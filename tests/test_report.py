@@ -435,6 +435,17 @@ def test_what_more_tasks_depend_on_than_can_be_drawn_is_in_the_table() -> None:
     assert "#task-t999" in [link["href"] for link in found.all("a")]
 
 
+def test_thousands_of_tasks_of_one_kind_are_drawn_as_one() -> None:
+    between = [task(f"t{n}", "failed" if n == 7 else "succeeded", (1, 2), depends_on=("begin",)) for n in range(3000)]
+    end = task("end", "skipped", depends_on=tuple(found.id for found in between))
+
+    found = page_of(timeline(task("begin", "succeeded", (0, 1)), *between, end, critical_path=("begin", "t7")))
+
+    boxes = [str(attributes["class"]) for attributes in found.all("g")]
+    assert boxes == ["task succeeded critical", "task failed critical", "task skipped"]
+    assert "t7 and 2,999 more: failed 1 failed, 2,999 succeeded" in found.text
+
+
 def test_durations_are_said_in_the_units_that_suit_them() -> None:
     seconds = (None, 0, 0.0404, 0.9996, 9.99, 12.34, 59.96, 61, 3599.7, 3600, 90_000)
     assert [shown_duration(value) for value in seconds] == [
