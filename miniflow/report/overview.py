@@ -39,7 +39,7 @@ def overview(contents: Contents) -> Html:
         facts.append(("Resumes", element("code", timeline.resumed_from)))
     parts = [element("dl", *map(_fact, facts), class_="facts"), _bar(timeline)]
     if said := timeline.error or _NO_END.get(timeline.state):
-        parts.insert(0, element("p", said, class_="error"))
+        parts.insert(0, element("p", said, class_=f"note {timeline.state}"))
     if timeline.params:
         parts.append(_params(timeline))
     if timeline.critical_path:
