@@ -293,7 +293,7 @@ def test_a_run_that_goes_on_says_as_of_when(space: Space) -> None:
     assert [row[1] for row in found.rows.values()] == ["running", "pending"]
     assert "As of" in found.text
     assert "This run goes on" in found.text
-    assert "Duration so far" in found.text
+    assert "Duration, as recorded" in found.text
     assert "has not ended" not in found.text
     assert [row[1] for row in ended.rows.values()] == ["cancelled", "cancelled"]
     assert "As of" not in ended.text
@@ -325,6 +325,8 @@ def test_a_run_without_any_event_but_its_first_is_reported(space: Space) -> None
 
     found = report(space).text
     assert "The runner died before it could record an end." in found
+    assert "Finished –" in found
+    assert "As of" not in found
     assert "interrupted" in found
 
 
@@ -415,6 +417,13 @@ def test_bars_begin_and_end_where_attempts_did() -> None:
     assert bars.count(("60%", "40%", "succeeded again")) == 2
     assert bars.count(("50%", "10%", "delay")) == 1
     assert bars.count(("0%", "25%", "wait")) == 1
+
+
+def test_an_attempt_that_is_to_be_tried_again_has_failed() -> None:
+    found = page_of(timeline(task("t", "retrying", (2.5, 5.0))))
+
+    bars = [bar.get("class") for bar in found.all("rect") if (bar.get("x"), bar.get("width")) == ("25%", "25%")]
+    assert bars == ["failed", "failed"]
 
 
 def test_a_legend_explains_what_is_drawn_and_nothing_else() -> None:

@@ -175,7 +175,8 @@ class _Scale:
         state = state_of(task)
         if len(task.attempts) == 1:  # the row itself says how it ended, and how long it took
             attempt = task.attempts[0]
-            kind = None if task.state in ("succeeded", "failed") else task.state
+            how = _how_it_ended(task, attempt)
+            kind = None if how in ("succeeded", "failed") and how == task.state else how
             parts.append(self._bar(attempt.started_s, _end_s(attempt, self._timeline), kind))
         else:
             parts += [self._attempt(task, attempt) for attempt in task.attempts]

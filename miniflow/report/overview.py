@@ -29,8 +29,8 @@ def overview(contents: Contents) -> Html:
     facts: list[tuple[str, Content]] = [
         ("Run", element("code", timeline.run_id)),
         ("Started", _time(timeline.started_at)),
-        ("Finished" if timeline.finished_at else "As of", _time(timeline.finished_at or contents.made_at)),
-        ("Duration" if timeline.finished_at else "Duration so far", shown_duration(timeline.duration_s)),
+        ("As of", _time(contents.made_at)) if timeline.state == "running" else ("Finished", _time(timeline.finished_at)),
+        ("Duration" if timeline.finished_at else "Duration, as recorded", shown_duration(timeline.duration_s)),
         ("Exit status", "–" if timeline.exit_status is None else str(timeline.exit_status)),
         ("Parallel", str(timeline.parallel)),
         ("After a failure", "keeps going" if timeline.keep_going else "starts no more (fail-fast)"),
