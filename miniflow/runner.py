@@ -371,6 +371,7 @@ class _Run:
                     outcome = Outcome(1, "lost", error="its output could not be written")
                 self._stimuli.append(NotStarted(task) if outcome is None else AttemptEnded(task, outcome))
             if outcome is None or outcome.reason == "spawn":
+                self._report_the_late()
                 self._has_stimuli.set()  # nothing may have been awaited: others must have their turn
             else:
                 self._go_on(group)
@@ -382,8 +383,10 @@ class _Run:
             raise
 
     def _started(self, task: int, number: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
-        self._report_the_late()
-        self._reporter.task_started(task, number, argv, pid, start_time)
+        try:
+            self._report_the_late()
+        finally:  # the process is there, whatever became of the one before it
+            self._reporter.task_started(task, number, argv, pid, start_time)
 
     async def _look_at_script(self, name: str) -> None:
         """Notice that a script is not what it was when the run was planned: no later run may take the task for unchanged."""
