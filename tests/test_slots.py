@@ -1,4 +1,4 @@
-"""The runner and its slots, with an executor that is a fake: what it says when, and how it goes on with what it has room for."""
+"""The runner and its slots, with an executor that is a fake: what it says when, and how it goes on where there is room."""
 
 from __future__ import annotations
 
