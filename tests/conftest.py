@@ -113,7 +113,8 @@ class Space:
 
     def environ(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment that commands of this space run in."""
-        base = {key: value for key, value in os.environ.items() if not key.startswith(("MINIFLOW_", "GITHUB_"))}
+        of_others = ("MINIFLOW_", "GITHUB_", "COLUMNS", "LINES")  # readline sets the last two for the children of pytest
+        base = {key: value for key, value in os.environ.items() if not key.startswith(of_others)}
         return {**base, "RECORDS": str(self.records_dir), **(env or {})}
 
     def miniflow(
