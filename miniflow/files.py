@@ -1,13 +1,19 @@
-"""Writing files: whole, or not at all, or with an error that says which."""
+"""Writing files: whole, or not at all, or with an error that says which; and reading them, without ever waiting for one."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from miniflow.errors import OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 _not_for_forks: set[int] = set()
 _closes_in_forks = False
@@ -104,3 +110,32 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     rest = memoryview(data)[written:]
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to be read; what is none, like a FIFO that nobody writes, might keep us waiting and is refused.
+
+    Raises:
+        OSError: It cannot be opened, or is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "it is no file", os.fspath(path))
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OSError: It cannot be read, or is no file.
+    """
+    with open_file(path) as file:
+        return file.read()

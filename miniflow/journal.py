@@ -15,9 +15,39 @@ from typing import Any
 import msgspec
 
 from miniflow.errors import MiniFlowError
+from miniflow.files import open_file
+from miniflow.model import ID_PATTERN, MAX_ID_LENGTH
 
 # What flock says on a file system, or a kernel, that has none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF)
+
+
+class _Event(msgspec.Struct):
+    """What the values of an event are, of those that anybody reads: so nobody else has to ask."""
+
+    timestamp: str = ""
+    level: str = ""
+    event: str = ""
+    message: str = ""
+    flow: str = ""
+    run_id: str = ""
+    task_id: str | None = None
+    attempt: int = 1
+    state: str | None = None
+    reason: str | None = None
+    exit_status: int | None = None
+    signal: str | None = None
+    error: str | None = None
+    duration_s: float | None = None
+    delay_s: float | None = None
+    attempts: int = 0
+    pid: int | None = None
+    argv: list[str] | None = None
+    script_sha256: str | None = None
+    reused_from: str | None = None
+    resumed_from: str | None = None
+    parallel: int = 1
+    counts: dict[str, int] | None = None
 
 
 def lock_journal(descriptor: int) -> None:
@@ -59,8 +89,9 @@ class JournalReader:
         self._path = path
         self._rest = b""
         self._has_begun = False
+        self._task_ids: set[str | None] = {None}
         try:
-            self._file = path.open("rb")
+            self._file = open_file(path)
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -85,7 +116,8 @@ class JournalReader:
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield the events that have been added since it was read before.
 
-        What follows the last end of line is torn, or still to be completed; a line that is no event is left out.
+        What follows the last end of line is torn, or still to be completed; a line that is no event is left out, as is one that
+        is damaged so that its values are none.
 
         Raises:
             MiniFlowError: It cannot be read, or its first event is not that of a run.
@@ -95,18 +127,27 @@ class JournalReader:
         except OSError as error:
             raise self._unreadable(error) from error
         self._rest = lines.pop()
-        decode = msgspec.json.Decoder().decode
+        decode, check = msgspec.json.Decoder(dict[str, Any]).decode, msgspec.json.Decoder(_Event).decode
         for line in lines:
             try:
                 event = decode(line)
+                task_id = check(line).task_id
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 continue
-            if not isinstance(event, dict):
+            if not self._is_task(task_id):
                 continue
             if not self._has_begun and event.get("event") != "run.started":
                 raise MiniFlowError(f"{self._path} is no journal of a run: it does not begin with run.started")
             self._has_begun = True
             yield event
+
+    def _is_task(self, task_id: str | None) -> bool:
+        """Return whether a task may be called so: paths are made of ids."""
+        if task_id not in self._task_ids:
+            if task_id is None or len(task_id) > MAX_ID_LENGTH or not ID_PATTERN.fullmatch(task_id):
+                return False
+            self._task_ids.add(task_id)
+        return True
 
     def close(self) -> None:
         """Close the file."""

@@ -12,6 +12,7 @@ import msgspec
 
 from miniflow.durations import format_elapsed
 from miniflow.errors import MiniFlowError
+from miniflow.files import read_file
 from miniflow.journal import JournalReader
 from miniflow.results import RunState
 from miniflow.rundir import Record, RunDir
@@ -74,7 +75,7 @@ def read_overview(run_dir: RunDir) -> Overview:
         MiniFlowError: It has neither.
     """
     try:
-        found = msgspec.json.decode(run_dir.summary.read_bytes(), type=_Summary)
+        found = msgspec.json.decode(read_file(run_dir.summary), type=_Summary)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return _by_journal(run_dir)  # which is the truth, and says what is wrong with it
     return Overview(

@@ -6,21 +6,25 @@ changed by hand so that they are not is not seen here; the journal tells what ha
 
 from __future__ import annotations
 
-import json
 import os.path
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from miniflow.bash import unquote
 from miniflow.errors import MiniFlowError
+from miniflow.files import read_file
+from miniflow.model import ID_PATTERN, MAX_ID_LENGTH
 from miniflow.rundir import RunDir
 from miniflow.values import dataclass
 
+_Parsed = TypeVar("_Parsed")
+
 _WORD = r"""(?:[^\s'"\\$]|\$'(?:[^'\\]|\\.)*'|'[^']*'|"(?:[^"\\]|\\.)*"|\\.)+"""
-_TASK = re.compile(r"  task (\S+) (\S+)((?: \S+)*)")
+_TASK = re.compile(rf"  task ({ID_PATTERN.pattern}) (\S+)((?: \S+)*)")
 _SCRIPT = re.compile(rf"""  run (?:{_WORD} )*?"\$\{{MINIFLOW_TASKS_DIR:-(?:[^"\\]|\\.)*\}}"/({_WORD})""")
 _PARAMS = re.compile(r"^mf_params=(.*)$", re.MULTILINE)
 _FLOW = re.compile(r"^flow\(\) \{\n(.*?)^\}$", re.MULTILINE | re.DOTALL)
@@ -47,10 +51,19 @@ class RecordedPlan:
 
 
 class _Task(msgspec.Struct):
-    id: str
-    argv: list[str]
+    """A task of a `plan.json`, as far as anybody reads it."""
+
+    id: Annotated[str, msgspec.Meta(pattern=f"^{ID_PATTERN.pattern}$", max_length=MAX_ID_LENGTH)]
+    argv: Annotated[list[str], msgspec.Meta(min_length=1)]
     upstream: list[str]
     trigger_rule: str
+    env: dict[str, str] = {}
+    secret_env: list[str] = []
+    cwd: str = ""
+    timeout_s: float | None = None
+    retry_delays_s: list[float] = []
+    retry_on: list[int] = []
+    script_sha256: str | None = None
 
 
 class _Plan(msgspec.Struct):
@@ -65,16 +78,8 @@ def read_plan(run_dir: RunDir) -> RecordedPlan | None:
     Raises:
         MiniFlowError: It cannot be read.
     """
-    for path, parse in ((run_dir.plan, _of_document), (run_dir.script, _of_script)):
-        try:
-            return parse(path.read_bytes())
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise MiniFlowError(f"cannot read {path}: {error.strerror}") from error
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise MiniFlowError(f"{path} is damaged, or of another version of MiniFlow ({error})") from None
-    return None
+    plan = _parsed(run_dir.plan, _of_document)
+    return plan if plan is not None else _parsed(run_dir.script, _of_script)
 
 
 def read_planned_task(run_dir: RunDir, task_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,7 +89,7 @@ def read_planned_task(run_dir: RunDir, task_id: str) -> tuple[dict[str, Any], di
         MiniFlowError: It cannot be read.
     """
     document = read_document(run_dir)
-    task: dict[str, Any] = next((task for task in document.get("tasks", ()) if task.get("id") == task_id), {})
+    task: dict[str, Any] = next((task for task in document.get("tasks", ()) if task["id"] == task_id), {})
     return task, document.get("params", {})
 
 
@@ -94,14 +99,24 @@ def read_document(run_dir: RunDir) -> dict[str, Any]:
     Raises:
         MiniFlowError: It cannot be read.
     """
+    return _parsed(run_dir.plan, _document) or {}
+
+
+def _parsed(path: Path, parse: Callable[[bytes], _Parsed]) -> _Parsed | None:
+    """Return what is in a file; None if there is none."""
     try:
-        return msgspec.json.decode(run_dir.plan.read_bytes(), type=dict[str, Any])
+        return parse(read_file(path))
     except FileNotFoundError:
-        return {}
+        return None
     except OSError as error:
-        raise MiniFlowError(f"cannot read {run_dir.plan}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MiniFlowError(f"{run_dir.plan} is damaged, or of another version of MiniFlow ({error})") from None
+        raise MiniFlowError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise MiniFlowError(f"{path} is damaged, or of another version of MiniFlow ({error})") from None
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    msgspec.json.decode(data, type=_Plan)  # what it holds, not only that it is JSON
+    return msgspec.json.decode(data, type=dict[str, Any])
 
 
 def _of_document(data: bytes) -> RecordedPlan:
@@ -134,4 +149,4 @@ def _of_script(data: bytes) -> RecordedPlan | None:
         elif tasks and (run := _SCRIPT.match(line)):
             last = tasks[-1]
             tasks[-1] = RecordedTask(last.id, unquote(run[1]), last.depends_on, last.trigger_rule)
-    return RecordedPlan(json.loads(unquote(params[1])), tasks)
+    return RecordedPlan(msgspec.json.decode(unquote(params[1]), type=dict[str, Any]), tasks)

@@ -50,7 +50,7 @@ class RunDir:
     def find_log(self, task_id: str) -> Path | None:
         """Return the log of a task, whoever has written it: as JSON, or by the bash script as it is; None if there is none."""
         logs = (self.log(task_id), self.path / "logs" / f"{task_id}.log")
-        return next((log for log in logs if log.is_file()), None)
+        return next((log for log in logs if os.path.isfile(log)), None)
 
     @property
     def statuses(self) -> Path:
