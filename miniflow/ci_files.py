@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from miniflow.errors import OutputError, UsageError
-from miniflow.files import write_all, write_atomically, writing
+from miniflow.files import check_is_file, write_all, write_atomically, writing
 from miniflow.junit import junit_parts
 from miniflow.rundir import RunDir
 from miniflow.step_summary import MOST_BYTES, step_summary
@@ -23,8 +22,7 @@ def check_junit(path: Path) -> None:
         UsageError: It cannot.
     """
     try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            raise UsageError(f"--junit {quoted(str(path))} is no file")
+        check_is_file(path, "--junit")
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(3).hex()}")
         try:

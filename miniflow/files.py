@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from miniflow.errors import OutputError
+from miniflow.errors import OutputError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,16 @@ class writing:  # noqa: N801  used as a function is
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
             raise OutputError(f"cannot write {os.fspath(self._path)}: {error.strerror}") from error
+
+
+def check_is_file(path: Path, option: str) -> None:
+    """See that what an option names is a file, or not there yet: a device, `/dev/null` for one, would be replaced by a file.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{option}: {path} is no file")
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes], mode: int = 0o666) -> None:

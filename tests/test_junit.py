@@ -180,16 +180,17 @@ def test_a_run_that_could_not_be_recorded_has_its_file_and_no_success(space: Spa
     assert "status" in (suite.findtext("system-err") or "")
 
 
-@pytest.mark.parametrize("where", ["there", "flows/x.json/j.xml", "/proc/j.xml", "/dev/null"])
+@pytest.mark.parametrize("where", ["there", "flows/x.json/j.xml", "/proc/j.xml", "pipe"])
 def test_a_file_that_cannot_be_written_is_refused_before_anything_starts(space: Space, where: str) -> None:
     space.recorder()
     (space.path / "there").mkdir()
+    os.mkfifo(space.path / "pipe")
     space.flow({"name": "x", "tasks": [task("a")]})
 
     done = space.miniflow("run", "x", "--junit", where)
 
     assert done.returncode == 2
-    assert done.stderr.startswith(f'error: --junit "{where}" ')
+    assert done.stderr.startswith((f"error: --junit: {where} is no file", f'error: --junit "{where}" '))
     assert done.stderr.count("\n") == 1
     assert space.records() == {}
 

@@ -161,11 +161,13 @@ def test_it_can_be_written_elsewhere_and_leads_to_the_logs_from_there(space: Spa
         (["-o", ""], "--output is empty"),
         (["-o", "-", "--open"], "--open needs a file"),
         (["-o", "missing/x.html"], "cannot write missing/x.html: No such file or directory"),
-        (["-o", "flows"], "cannot write flows: Is a directory"),
+        (["-o", "flows"], "--output: flows is no file"),
+        (["-o", "tasks/pipe"], "--output: tasks/pipe is no file"),
     ],
 )
 def test_mistakes_are_one_message(space: Space, args: list[str], message: str) -> None:
     space.script("t.py")
+    os.mkfifo(space.tasks_dir / "pipe")
     space.flow({"name": "f", "tasks": [{"id": "t", "script": "t.py"}]})
     space.miniflow("run", "f")
 

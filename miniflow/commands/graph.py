@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from miniflow.commands import system_errors
-from miniflow.errors import UsageError
 
 
 @click.command("graph")
@@ -33,12 +32,12 @@ def command(obj: dict[str, Any], /, flow: str, form: str, output: str | None) ->
     from pathlib import Path
 
     from miniflow.diagrams import diagram
-    from miniflow.files import write_atomically
+    from miniflow.files import check_is_file, write_atomically
     from miniflow.terminal import has_colors
 
     path = None if output is None or output == "-" else Path(output)
-    if path is not None and path.exists() and not path.is_file():  # a device would be replaced
-        raise UsageError(f"--output: {path} is no file")
+    if path is not None:
+        check_is_file(path, "--output")
     is_unicode = path is not None or (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     colors = path is None and has_colors(sys.stdout.isatty(), os.environ)
     with system_errors():

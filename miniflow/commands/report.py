@@ -31,13 +31,15 @@ def command(obj: dict[str, Any], run: str | None, output: str | None, opens: boo
         raise UsageError("--output is empty; name a file, or leave the option away")
     if output == "-" and opens:
         raise UsageError("--open needs a file: it does not go with --output -")
-    from miniflow.files import write_atomically
+    from miniflow.files import check_is_file, write_atomically
     from miniflow.report.collect import collect
     from miniflow.report.page import page
     from miniflow.runs import find_any_run
 
     run_dir = find_any_run(Path(os.path.expanduser(obj["dirs"]["output_dir"])), run)
     path = run_dir.path / "report.html" if output is None else Path(output)
+    if output != "-":
+        check_is_file(path, "--output")
     content = page(collect(run_dir, Path() if output == "-" else path.parent))
     if output == "-":
         click.echo(content, nl=False)
