@@ -43,7 +43,7 @@ def stay_deaf() -> None:
 
 
 def reopen_standard_streams() -> None:
-    """Open what our caller has closed of them: the next file opened would become standard output."""
+    """Open what our caller has closed of them: the next file opened would become standard output. What they lack is escaped."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -54,6 +54,8 @@ def reopen_standard_streams() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if sys.stdout.errors == "strict":  # a character that a locale lacks is no reason to say nothing at all
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 class Deferred:

@@ -76,7 +76,8 @@ def command(obj: dict[str, Any], flow: str | None, limit: int, as_json: bool) ->
         click.echo(json.dumps([run.to_json() for run in runs], ensure_ascii=False, indent=1))
     elif runs:
         colors = has_colors(sys.stdout.isatty(), os.environ)
-        click.echo("\n".join(table(HEADINGS, map(for_people, runs), colors=colors, right=("EXIT", "DURATION"))))
+        lines = table(HEADINGS, map(for_people, runs), colors=colors, right=("EXIT", "DURATION"))
+        click.echo("\n".join(lines), color=True)  # whether there are any is decided
     sys.stdout.flush()
     for problem in problems:
         complain(str(problem))

@@ -78,7 +78,7 @@ def _made(contents: Contents) -> Html:
 @cache
 def _piece(name: str) -> Html:
     """Return a style sheet or a script of ours, which is markup as it is: neither holds what would end its element."""
-    return Html(files("miniflow.report").joinpath(name).read_text())
+    return Html(files("miniflow.report").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _policy(styles: Iterable[str], script: str) -> str:
