@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -11,6 +12,9 @@ from miniflow.simple import LOG_LEVEL, VERSION_TEXT, asked_list, asked_run, asks
 def main() -> int:
     """Answer the command line; return the exit status."""
     stdout = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
+        # A sign that the encoding does not have, or a path that is not UTF-8, is shown as an escape.
+        stdout.reconfigure(errors="backslashreplace")
     try:
         status = _answer()
         sys.stdout.flush()
