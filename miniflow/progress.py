@@ -131,7 +131,10 @@ class Progress:
         if estimates.are_guesses:
             if not self._took_s:
                 return None
-            scale = sum(self._took_s) / len(self._took_s)
+            usual_s = sum(self._took_s) / len(self._took_s)
+            # What ends first is what is short: one that still runs, and for longer than that, counts as well.
+            longer_s = [now_s - task.began_s for task in self.running.values() if now_s - task.began_s > usual_s]
+            scale = (sum(self._took_s) + sum(longer_s)) / (len(self._took_s) + len(longer_s))
         running_s = list(self._running_s(estimates, scale, now_s))
         work_s = sum(task_s for task_s, _ in running_s) + max(self._waiting_s, 0.0) * scale
         paths_s = [path_s for _, path_s in running_s]

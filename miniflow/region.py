@@ -92,7 +92,8 @@ def _style(code: str) -> Style:
 def _below(progress: Progress, now_s: float, width: int) -> list[_Line]:
     """Return the bar with the counts after it, or below it where there is little room."""
     remaining_s = progress.remaining_s(now_s)
-    left = "" if remaining_s is None or not progress.running else f"  ~{format_elapsed(remaining_s)} left"
+    # Nothing is told of what may end at any moment, as it should have already.
+    left = f"  ~{format_elapsed(remaining_s)} left" if remaining_s and progress.running else ""
     ended = [
         Segment(f"  {progress.done}/{progress.total}", _BOLD),
         Segment(f"  {format_elapsed(now_s)}"),

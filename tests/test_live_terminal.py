@@ -310,6 +310,14 @@ def test_what_is_known_of_the_tasks_is_told_as_an_estimate(drawer: RegionDrawer)
     assert below.endswith("  2/40  10s  ~3m10s left  2 done · 0 failed · 1 running · 37 waiting")
 
 
+def test_a_run_that_takes_longer_than_expected_is_not_told_to_be_over() -> None:
+    drawer = RegionDrawer(has_colors=False)
+    progress = progress_of(1, 1, 10.0)
+
+    assert "~0.1s left" in drawer.draw(progress, 9.9, 120, 40)[-1]
+    assert "left" not in drawer.draw(progress, 11, 120, 40)[-1]
+
+
 def test_attempts_are_told_and_what_waits_for_one(drawer: RegionDrawer) -> None:
     progress = progress_of(2, 2)
     progress.apply(TaskRetrying(*AT, "task_0", 1, 30, 1, "exit"), 6)

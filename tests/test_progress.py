@@ -92,6 +92,16 @@ def test_where_nothing_is_known_the_rest_is_told_once_a_task_has_ended() -> None
     assert progress.remaining_s(4) == 16
 
 
+def test_where_nothing_is_known_a_task_that_takes_longer_than_others_tells_that_the_rest_may_as_well() -> None:
+    progress = of([[], [], [1]], {}, slots=2)
+    started(progress, "t0", 0)
+    started(progress, "t1", 0)
+    ended(progress, "t0", 2, 2)
+    assert progress.remaining_s(2) == 2
+
+    assert progress.remaining_s(10) == 6  # as 2 and 10 are 6 on the average
+
+
 def test_without_estimates_nothing_is_told_and_with_them_at_any_time_of_the_run() -> None:
     ids = ["t0", "t1"]
     progress = Progress(ids)
