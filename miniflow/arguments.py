@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from miniflow.durations import read_duration
+from miniflow.durations import MAX_S, read_duration
 from miniflow.errors import UsageError
 from miniflow.expand import parse_params
 from miniflow.suggest import quoted
@@ -29,16 +29,17 @@ def read_parallel(text: str) -> int:
     raise UsageError(f"--parallel must be a whole number from 1, or auto, not {text!r}")
 
 
-def read_seconds(option: str, text: str, least: float = 0) -> float:
+def read_seconds(option: str, text: str, least: float = 0, most: float = MAX_S) -> float:
     """Return the seconds of an option that is a duration.
 
     Raises:
-        UsageError: It is none from `least` to a year.
+        UsageError: It is none from `least` to `most`, which is a year or without a limit.
     """
-    seconds = read_duration(text)
+    seconds = read_duration(text, most)
     if seconds is None or seconds < least:
         above = " above 0" if least else ""
-        raise UsageError(f"{option} must be a duration{above} like 5, 500ms or 1m30s, at most a year, not {quoted(text)}")
+        below = ", at most a year" if most == MAX_S else ""
+        raise UsageError(f"{option} must be a duration{above} like 5, 500ms or 1m30s{below}, not {quoted(text)}")
     return seconds
 
 

@@ -17,21 +17,22 @@ MAX_S = 366 * 86400
 """A year: more is a slip of the keyboard, and more than a shell can wait for in one go."""
 
 
-def parse_duration(value: float | str) -> float | None:
-    """Return seconds, rounded to milliseconds; None if it is no duration from 0 to a year."""
+def parse_duration(value: float | str, most_s: float = MAX_S) -> float | None:
+    """Return seconds, rounded to milliseconds; None if it is no duration, or longer than that."""
     if isinstance(value, str):
         match = re.fullmatch(TEXT, value.strip()) if len(value) <= MAX_TEXT_LENGTH else None
         if not match or not match[0]:
             return None
         seconds = sum(float(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number)
     else:
-        seconds = float(value) if abs(value) <= MAX_S else -1
-    return round(seconds, 3) if 0 <= seconds <= MAX_S else None
+        seconds = float(value) if abs(value) <= most_s else -1
+    return round(seconds, 3) if 0 <= seconds <= most_s else None
 
 
-def read_duration(text: str) -> float | None:
+def read_duration(text: str, most_s: float = MAX_S) -> float | None:
     """Return the seconds of a text in which a bare number counts as seconds, as options and variables have it."""
-    return parse_duration(float(text) if len(text) <= MAX_TEXT_LENGTH and re.fullmatch(_NUMBER, text) else text)
+    is_number = len(text) <= MAX_TEXT_LENGTH and re.fullmatch(_NUMBER, text)
+    return parse_duration(float(text) if is_number else text, most_s)
 
 
 def format_duration(seconds: float) -> str:

@@ -43,6 +43,8 @@ def _head_lines(run: Timeline, *, colors: bool) -> list[str]:
     started = local_time(run.started_at)
     if run.duration_s is not None and run.state == "running":
         ended = f" for {format_elapsed(run.duration_s)}"
+    elif run.duration_s is not None and run.state == "interrupted":
+        started += f", last heard of after {format_elapsed(run.duration_s)}"
     elif run.duration_s is not None:
         started += f", took {format_elapsed(run.duration_s)}"
     lines = [

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -182,6 +183,7 @@ def test_a_run_whose_runner_died_is_interrupted(live: Space) -> None:
         shown = live.miniflow("status").stdout
 
     assert "state     interrupted\n" in shown
+    assert re.search(r"^started   \S+ \S+, last heard of after [0-9.]+s$", shown, re.MULTILINE)
     assert "\ninterrupted wait: " in shown
 
 

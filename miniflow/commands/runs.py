@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from typing import Any
@@ -119,7 +120,7 @@ def prune_runs(
         output_dir,
         known_flow(output_dir, flow),
         keep=keep or 0,
-        older_than_s=read_seconds("--older-than", older_than) if older_than is not None else None,
+        older_than_s=read_seconds("--older-than", older_than, most=math.inf) if older_than is not None else None,
         dry_run=dry_run,
     )
     if as_json:
