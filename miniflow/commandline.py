@@ -24,7 +24,7 @@ def main() -> int:
         return 0  # click's own way with a closed pipe is to wrap standard output and to exit with 1; ours is that of `run`
     except OSError as error:
         from miniflow.messages import complain
-        from miniflow.stdout import is_unread
+        from miniflow.readers import is_unread
 
         # Whatever may fail but printing is reported where it fails. Nothing more is to be written when Python ends.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from miniflow.catalog import flow_files, load_flow_file, stem
 from miniflow.errors import FlowError
 from miniflow.messages import complain
+from miniflow.readers import while_read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,14 +48,14 @@ def list_flows(flows_dir: str, as_json: bool, echo: Callable[[str], object]) -> 
             }
         )
     rows.sort(key=lambda row: row["name"])
-    if as_json:
-        echo(json.dumps(rows, ensure_ascii=False, indent=1))
-    elif sys.stdout.isatty():
-        _echo_table(rows, echo)
-    else:
-        for row in rows:
-            echo(row["name"])
-    sys.stdout.flush()
+    with while_read():
+        if as_json:
+            echo(json.dumps(rows, ensure_ascii=False, indent=1))
+        elif sys.stdout.isatty():
+            _echo_table(rows, echo)
+        else:
+            for row in rows:
+                echo(row["name"])
     for problems_of_file in broken:
         complain(str(problems_of_file))
     return 2 if broken else 0

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import anyio
 
 from miniflow.files import write_all
+from miniflow.readers import is_unread
 
 _REFUSE: int = getattr(os, "RWF_NOWAIT", 0)
 """Has a write refuse what it would have to wait for, as the descriptor is shared and stays as it is. Not for terminals."""
@@ -20,13 +21,6 @@ LEAST_PATIENCE_S = 0.25
 """How long a reader may stand still when all other patience is at an end: one that is only busy gets the last events."""
 
 Data: TypeAlias = bytes | bytearray | memoryview
-
-
-def is_unread(error: OSError, descriptor: int) -> bool:
-    """Return whether a write has failed because nobody reads any more: a closed pipe or connection, a terminal that is gone."""
-    if error.errno == errno.EIO:
-        return stat.S_ISCHR(os.fstat(descriptor).st_mode)
-    return error.errno in (errno.EPIPE, errno.ECONNRESET)
 
 
 def _open_again(descriptor: int) -> int:

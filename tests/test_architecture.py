@@ -48,7 +48,7 @@ LAYERS = """
     prepared running
     api
     tables
-    messages simple completion listing diagrams printing
+    readers messages simple completion listing diagrams printing
     signals stdout terminal display region live github_log summary foreground
     excerpt validation findings starter
     runtasks logforms showlogs explaining difftext comparing

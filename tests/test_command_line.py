@@ -407,6 +407,28 @@ def test_a_reader_who_does_not_read_does_not_matter(hello: Space, command: str) 
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("command", ["list", "list --json", "validate", "validate --format github", "diff --exit-code"])
+def test_what_is_wrong_is_told_by_the_exit_status_when_the_reader_has_gone(hello: Space, command: str) -> None:
+    for params in ("{}", '{"other": 1}'):
+        hello.miniflow("run", "hello", "-p", params)
+    hello.flow("{", "broken")
+    descriptor = nobody("pipe")
+
+    process = subprocess.run(
+        [sys.executable, "-m", "miniflow", "-o", hello.output_dir, *command.split()],
+        cwd=hello.path,
+        env=hello.environ(),
+        stdout=descriptor,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    os.close(descriptor)
+    assert process.returncode == (1 if command.startswith("diff") else 2)
+    assert ("broken.json" in process.stderr) == command.startswith("list")  # what validate finds is its result
+
+
 def nobody(kind: str) -> int:
     """Return a descriptor to write to that nobody reads any more."""
     if kind == "full disk":

@@ -27,9 +27,11 @@ def command(obj: dict[str, Any], run: str | None, other: str | None, as_json: bo
 
     from miniflow import difftext
     from miniflow.comparing import compare
+    from miniflow.readers import while_read
     from miniflow.terminal import has_colors
 
     found = compare(Path(obj["dirs"]["output_dir"]), run, other)
     colors = has_colors(sys.stdout.isatty(), os.environ)
-    click.echo(difftext.as_json(found) if as_json else difftext.as_text(found, has_colors=colors), color=True)
+    with while_read():
+        click.echo(difftext.as_json(found) if as_json else difftext.as_text(found, has_colors=colors), color=True)
     return int(exit_code and found.has_any)

@@ -64,6 +64,7 @@ def command(obj: dict[str, Any], flow: str | None, limit: int, as_json: bool) ->
     """
     from miniflow.messages import complain
     from miniflow.overview import HEADINGS, for_people, read_overviews
+    from miniflow.readers import while_read
     from miniflow.runs import all_runs, known_flow
     from miniflow.tables import table
     from miniflow.terminal import has_colors
@@ -73,13 +74,13 @@ def command(obj: dict[str, Any], flow: str | None, limit: int, as_json: bool) ->
     found = all_runs(output_dir, known_flow(output_dir, flow), problems)
     listed = found[:limit] if limit else found
     runs = read_overviews(listed, problems)
-    if as_json:
-        click.echo(json.dumps([run.to_json() for run in runs], ensure_ascii=False, indent=1))
-    elif runs:
-        colors = has_colors(sys.stdout.isatty(), os.environ)
-        lines = table(HEADINGS, map(for_people, runs), colors=colors, right=("EXIT", "DURATION"))
-        click.echo("\n".join(lines), color=True)  # whether there are any is decided
-    sys.stdout.flush()
+    with while_read():
+        if as_json:
+            click.echo(json.dumps([run.to_json() for run in runs], ensure_ascii=False, indent=1))
+        elif runs:
+            colors = has_colors(sys.stdout.isatty(), os.environ)
+            lines = table(HEADINGS, map(for_people, runs), colors=colors, right=("EXIT", "DURATION"))
+            click.echo("\n".join(lines), color=True)  # whether there are any is decided
     for problem in problems:
         complain(str(problem))
     if not found and not as_json:
@@ -110,6 +111,7 @@ def prune_runs(
     from miniflow.arguments import read_seconds
     from miniflow.messages import complain, report
     from miniflow.prune import prune
+    from miniflow.readers import while_read
     from miniflow.runs import known_flow
     from miniflow.sinks.console import harmless
 
@@ -130,11 +132,12 @@ def prune_runs(
             "in_use": [{"run_id": run.path.name, "flow": run.path.parent.name, "why": why} for run, why in pruned.in_use],
             "errors": list(map(str, pruned.problems)),
         }
-        click.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        lines = [json.dumps(found, ensure_ascii=False, indent=1)]
     else:
-        for run in pruned.removed:
-            click.echo(f"{'would remove' if dry_run else 'removed'} {harmless(os.fspath(run.path))}")
-    sys.stdout.flush()
+        lines = [f"{'would remove' if dry_run else 'removed'} {harmless(os.fspath(run.path))}" for run in pruned.removed]
+    with while_read():
+        for line in lines:
+            click.echo(line)
     for run, why in pruned.in_use:
         complain(f"kept {harmless(os.fspath(run.path))}: {'it goes on' if why == 'running' else 'another run resumes it'}")
     for problem in pruned.problems:

@@ -33,17 +33,19 @@ def command(obj: dict[str, Any], flows: tuple[str, ...], form: str) -> int:
     are no problem of a flow: whoever runs it has to give them. Exit status: 0 all are valid, 2 something is wrong.
     """
     from miniflow.findings import as_github, as_json, as_text
+    from miniflow.readers import while_read
     from miniflow.terminal import has_colors
     from miniflow.validation import check_flows
 
     checked = check_flows(flows, **obj["dirs"])
-    if form == "json":
-        click.echo(as_json(checked))
-    elif form == "github":
-        for line in as_github(checked, os.environ):
-            click.echo(line)
-    else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
-        for line in as_text(checked, width=width, has_colors=has_colors(sys.stdout.isatty(), os.environ)):
-            click.echo(line, color=True)
+    with while_read():
+        if form == "json":
+            click.echo(as_json(checked))
+        elif form == "github":
+            for line in as_github(checked, os.environ):
+                click.echo(line)
+        else:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+            for line in as_text(checked, width=width, has_colors=has_colors(sys.stdout.isatty(), os.environ)):
+                click.echo(line, color=True)
     return 2 if any(each.problems for each in checked) else 0
