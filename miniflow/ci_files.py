@@ -61,7 +61,7 @@ def append_step_summary(run_dir: RunDir, path: Path) -> None:
 
     run = read_timeline(run_dir)
     with writing(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         try:
             room = MOST_BYTES - os.fstat(descriptor).st_size
             summary = step_summary(run, last_lines, room).encode()

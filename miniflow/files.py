@@ -72,12 +72,13 @@ class writing:  # noqa: N801  used as a function is
 
 
 def check_is_file(path: Path, option: str) -> None:
-    """See that what an option names is a file, or not there yet: a device, `/dev/null` for one, would be replaced by a file.
+    """See that what an option names is a file, or not there yet: `/dev/null` and `/dev/stdout` would be replaced by a file.
 
     Raises:
         UsageError: It is something else.
     """
-    if path.exists() and not path.is_file():
+    is_of_a_descriptor = path.is_symlink() and os.readlink(path).startswith("/proc/")
+    if is_of_a_descriptor or (path.exists() and not path.is_file()):
         raise UsageError(f"{option}: {path} is no file")
 
 

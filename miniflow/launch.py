@@ -75,6 +75,8 @@ def launch(
     if junit is not None:
         from miniflow.ci_files import check_junit
 
+        if not junit:
+            raise UsageError("--junit is empty; name a file, or leave the option away")
         check_junit(report_to := Path(junit))
     options |= {"parallel": limit, "resume": resume if resume is not None else False}
     try:

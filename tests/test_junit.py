@@ -180,7 +180,7 @@ def test_a_run_that_could_not_be_recorded_has_its_file_and_no_success(space: Spa
     assert "status" in (suite.findtext("system-err") or "")
 
 
-@pytest.mark.parametrize("where", ["there", "flows/x.json/j.xml", "/proc/j.xml", "pipe"])
+@pytest.mark.parametrize("where", ["there", "flows/x.json/j.xml", "/proc/j.xml", "pipe", ""])
 def test_a_file_that_cannot_be_written_is_refused_before_anything_starts(space: Space, where: str) -> None:
     space.recorder()
     (space.path / "there").mkdir()
@@ -190,7 +190,8 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_starts(space: 
     done = space.miniflow("run", "x", "--junit", where)
 
     assert done.returncode == 2
-    assert done.stderr.startswith((f"error: --junit: {where} is no file", f'error: --junit "{where}" '))
+    told = (f"error: --junit: {where} is no file", f'error: --junit "{where}" ', "error: --junit is empty; ")
+    assert done.stderr.startswith(told)
     assert done.stderr.count("\n") == 1
     assert space.records() == {}
 

@@ -350,6 +350,29 @@ def test_a_file_is_replaced_whole_and_leaves_no_temporary_file(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("command", ["run f --junit", "graph f -o", "report -o"])
+def test_the_name_of_a_descriptor_is_not_replaced(space: Space, command: str) -> None:
+    """As `/dev/stdout` is, where standard output is a file and we may write to `/dev`."""
+    space.script("quick.py")
+    space.flow({"name": "f", "tasks": [{"id": "t", "script": "quick.py"}]})
+    space.miniflow("run", "f")
+    (space.path / "stdout").symlink_to("/proc/self/fd/1")
+
+    with (space.path / "file").open("wb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "miniflow", "-o", str(space.output_dir), *command.split(), "stdout"],
+            cwd=space.path,
+            env=space.environ(),
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (done.returncode, "stdout is no file" in done.stderr) == (2, True)
+    assert (space.path / "stdout").is_symlink()
+
+
 def test_a_file_that_cannot_be_replaced_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
 

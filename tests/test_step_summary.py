@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 
 from hypothesis import given
@@ -51,9 +52,12 @@ def test_it_comes_after_what_is_there(space: Space) -> None:
 
 
 def test_one_that_cannot_be_written_is_a_warning(space: Space) -> None:
+    os.mkfifo(space.path / "pipe")  # that nobody reads
     said = ran(space, GITHUB_STEP_SUMMARY="/nowhere/summary.md")
+    of_a_pipe = ran(space, GITHUB_STEP_SUMMARY="pipe")
 
     assert said == "warning: the step has no summary: cannot write /nowhere/summary.md: No such file or directory\n"
+    assert of_a_pipe.startswith("warning: the step has no summary: cannot write pipe: ")
 
 
 def test_other_formats_have_none(space: Space) -> None:
