@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 
@@ -74,3 +76,32 @@ def test_it_pauses_until_the_last_of_several_who_load_at_once_is_done() -> None:
     seen.append(gc.isenabled())
 
     assert seen == [False, True]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_child_that_is_forked_meanwhile_has_it_as_it_was(enabled: bool) -> None:
+    (gc.enable if enabled else gc.disable)()
+    is_in, may_go = threading.Event(), threading.Event()
+
+    def load() -> None:
+        with paused():
+            is_in.set()
+            may_go.wait()
+
+    def child() -> None:
+        as_forked = gc.isenabled()
+        with paused():
+            within = gc.isenabled()
+        os._exit(0 if (as_forked, within, gc.isenabled()) == (enabled, False, enabled) else 1)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    is_in.wait()
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    may_go.set()
+    thread.join()
+
+    assert process.exitcode == 0
+    assert gc.isenabled() is enabled
