@@ -308,16 +308,21 @@ def recorded_task_ids(path: str | None) -> list[str]:
         return []
     for name, pattern in (("plan.json", _PLANNED_TASK), ("events.jsonl", _TASK_OF_EVENT)):
         try:
-            with open(os.path.join(path, name), "rb") as file:
-                return list(dict.fromkeys(found.decode() for found in pattern.findall(file.read(MOST_PLAN_BYTES))))
+            with open(os.path.join(path, name), "rb", opener=_at_once) as file:
+                data = file.read(MOST_PLAN_BYTES) or b""
+            return list(dict.fromkeys(found.decode() for found in pattern.findall(data)))
         except (OSError, ValueError):
             continue
     return []
 
 
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not keep a shell waiting
+
+
 def _flows_with_runs(output_dir: str) -> list[str]:
     try:
-        return sorted(entry.name for entry in os.scandir(output_dir) if entry.is_dir() and _NAME.fullmatch(entry.name))
+        return sorted(entry.name for entry in os.scandir(output_dir) if _NAME.fullmatch(entry.name) and os.path.isdir(entry))
     except (OSError, ValueError):
         return []
 

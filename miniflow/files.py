@@ -77,8 +77,8 @@ def check_is_file(path: Path, option: str) -> None:
     Raises:
         UsageError: It is something else.
     """
-    is_of_a_descriptor = path.is_symlink() and os.readlink(path).startswith("/proc/")
-    if is_of_a_descriptor or (path.exists() and not path.is_file()):
+    is_of_a_descriptor = os.path.islink(path) and os.readlink(path).startswith("/proc/")
+    if is_of_a_descriptor or (os.path.exists(path) and not os.path.isfile(path)):
         raise UsageError(f"{option}: {path} is no file")
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from miniflow.errors import MiniFlowError
+from miniflow.files import open_file
 from miniflow.resume import run_ids
 from miniflow.rundir import RunDir
 
@@ -104,16 +104,9 @@ def _ends(run_dir: RunDir, most: int) -> tuple[int, Mapping[str, _End]]:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """Return the content of a file, or nothing if it is longer than that, or no file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us waiting
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > most:
-            return b""
-        with open(descriptor, "rb", closefd=False) as file:  # of a directory, it would not close what it is given
-            return file.read(most)
-    finally:
-        os.close(descriptor)
+    """Return the content of a file, or nothing if it is longer than that."""
+    with open_file(path) as file:
+        return file.read(most) if os.fstat(file.fileno()).st_size <= most else b""
 
 
 def _of_summary(data: bytes) -> Mapping[str, _End]:

@@ -7,7 +7,6 @@ the memory or the descriptors. Logs of the bash script, which hold the bytes alo
 from __future__ import annotations
 
 import os
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
@@ -18,6 +17,7 @@ import msgspec
 
 from miniflow.errors import MiniFlowError
 from miniflow.events import Stream
+from miniflow.files import open_file
 from miniflow.journal import JournalReader
 from miniflow.lines import LineSplitter
 from miniflow.rundir import RunDir
@@ -79,13 +79,8 @@ class Tail:
             MiniFlowError: It cannot be read.
         """
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us waiting
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise MiniFlowError(f"cannot read {self._path}: it is no file")
-                data = os.pread(descriptor, CHUNK_BYTES, self._offset)
-            finally:
-                os.close(descriptor)
+            with open_file(self._path) as file:
+                data = os.pread(file.fileno(), CHUNK_BYTES, self._offset)
         except FileNotFoundError:
             return b""
         except OSError as error:
@@ -292,4 +287,4 @@ def has_plain_logs(run_dir: RunDir) -> bool:
         has_begun = run_dir.journal.stat().st_size > 0
     except OSError as error:
         raise MiniFlowError(f"{run_dir.path} is no run directory: {error.strerror}: {run_dir.journal.name}") from error
-    return has_begun and not run_dir.plan.exists()  # the scheduler writes the plan before the first event
+    return has_begun and not os.path.exists(run_dir.plan)  # the scheduler writes the plan before the first event

@@ -63,7 +63,7 @@ def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_
 
 def _load_flow(flow: FlowLike, flows_dir: PathLike, tasks_dir: PathLike) -> Flow:
     scripts = Path(tasks_dir)
-    has_scripts = scripts.is_dir()
+    has_scripts = os.path.isdir(scripts)
     check = catalog.script_check(scripts) if has_scripts else None
     if isinstance(flow, Flow | Mapping):
         loaded = flow_from_mapping(flow_to_mapping(flow) if isinstance(flow, Flow) else flow, check)

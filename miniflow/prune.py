@@ -153,7 +153,7 @@ def _remove(path: Path) -> bool:
     Raises:
         OutputError: It cannot be removed, or not as a whole.
     """
-    if path.is_symlink():
+    if os.path.islink(path):
         raise OutputError(f"cannot remove {path}: it is a link to somewhere else; remove that by hand")
     aside = path.with_name(_ASIDE + path.name)
     try:
@@ -168,7 +168,7 @@ def _remove(path: Path) -> bool:
 
 def _delete(aside: Path) -> None:
     with writing(aside):
-        while aside.exists():
+        while os.path.exists(aside):
             with contextlib.suppress(FileNotFoundError):  # somebody else deletes it, too
                 shutil.rmtree(aside)
 
@@ -182,7 +182,7 @@ def _attempt(step: Callable[[Path], None], base: Path, problems: list[MiniFlowEr
 
 def _finish(base: Path) -> None:
     """Delete what was left by one who was broken off."""
-    if base.is_dir():
+    if os.path.isdir(base):
         with writing(base):
             left = [name for name in os.listdir(base) if name.startswith(_ASIDE)]
         for name in left:
@@ -192,7 +192,7 @@ def _finish(base: Path) -> None:
 def _repair_latest(base: Path) -> None:
     """Have `latest` point to a run that is there."""
     latest = base / LATEST
-    if not latest.is_symlink() or latest.exists():
+    if not os.path.islink(latest) or os.path.exists(latest):
         return
     pointed: list[str] | None = None
     while (

@@ -24,7 +24,7 @@ def flows_with_runs(output_dir: str | os.PathLike[str]) -> list[str]:
     """
     try:
         with os.scandir(output_dir) as entries:
-            return sorted(entry.name for entry in entries if _FLOW.fullmatch(entry.name) and entry.is_dir())
+            return sorted(entry.name for entry in entries if _FLOW.fullmatch(entry.name) and os.path.isdir(entry))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -82,7 +82,7 @@ def find_any_run(output_dir: str | os.PathLike[str], name: str | None = None, fl
         UsageError: There is none, or more than one.
     """
     base = Path(output_dir).expanduser()
-    if name is not None and (os.path.sep in name or Path(name, "events.jsonl").is_file()):
+    if name is not None and (os.path.sep in name or os.path.isfile(os.path.join(name, "events.jsonl"))):
         return RunDir(_existing(name).resolve())
     if flow is not None:
         return find_run(base, flow, name if name is not None else LATEST)
@@ -108,7 +108,7 @@ def find_any_run(output_dir: str | os.PathLike[str], name: str | None = None, fl
 
 def _existing(name: str) -> Path:
     path = Path(name)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UsageError(f"there is no run directory {quoted(name)}")
     return path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from miniflow.errors import UsageError
+from miniflow.errors import MiniFlowError, UsageError
 from miniflow.planfile import read_plan
 from miniflow.resume import LATEST
 from miniflow.rundir import RunDir, read_record
@@ -51,19 +51,27 @@ def find_run_and_task(output_dir: Path, first: str | None, second: str | None) -
         if second is not None:
             check_task(run_dir, second)
         return run_dir, second
-    latest = find_any_run(output_dir)
-    is_task = first in task_ids(latest)
     try:
         run_dir = find_any_run(output_dir, first)
     except UsageError as error:
-        if is_task:
+        latest = find_any_run(output_dir)
+        known = task_ids(latest)
+        if first in known:
             return latest, first
         raise UsageError(
-            f"{error}; nor has the latest run, {latest.run_id}, a task of that name{did_you_mean(first, task_ids(latest))}"
+            f"{error}; nor has the latest run, {latest.run_id}, a task of that name{did_you_mean(first, known)}"
         ) from None
-    if is_task:
+    if _is_task_of_latest(output_dir, first):
+        latest = find_any_run(output_dir)
         raise UsageError(
             f"{quoted(first)} is a run, {run_dir.run_id} of flow {quoted(run_dir.path.parent.name)}, and also a task of the"
             f" latest run, {latest.run_id}; write {run_dir.run_id} for the one, or {LATEST} {first} for the other"
         )
     return run_dir, None
+
+
+def _is_task_of_latest(output_dir: Path, word: str) -> bool:
+    try:
+        return word in task_ids(find_any_run(output_dir))
+    except MiniFlowError:  # there is none, or it cannot be read: nobody who names another run wants to know
+        return False

@@ -80,7 +80,7 @@ def start_flow(name: str, *, flows_dir: str, tasks_dir: str) -> tuple[str, str]:
     flow_path, script_path = Path(flows_dir, f"{name}.json"), Path(tasks_dir, script)
     _check_free(name, flows_dir, flow_path, script_path)
     flow = FLOW
-    if Path(flows_dir).absolute().parent.joinpath(SCHEMA_FILE).is_file():
+    if os.path.isfile(Path(flows_dir).absolute().parent.joinpath(SCHEMA_FILE)):
         flow = flow.replace("{\n", f'{{\n  "$schema": "../{SCHEMA_FILE}",\n', 1)
     names = {"NAME": name, "SCRIPT": script}
     with _all_or_nothing() as undo:
@@ -114,7 +114,7 @@ def _check_free(name: str, flows_dir: str, *paths: Path) -> None:
     if there:
         are = "are" if len(there) > 1 else "is"
         raise UsageError(f"{' and '.join(there)} {are} there already, and nothing was made; choose another name")
-    if Path(flows_dir).is_dir():
+    if os.path.isdir(flows_dir):
         for path in flow_files(flows_dir):
             if flow_name(path) == name:
                 raise UsageError(f"{shown(path)} holds a flow named {quoted(name)} already, and nothing was made")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from miniflow import catalog
 from miniflow.errors import FlowError, ParamsError, Problem
@@ -54,7 +53,7 @@ def check_flows(flows: Sequence[str], *, flows_dir: PathLike, tasks_dir: PathLik
         paths = list(dict.fromkeys(catalog.find_flow_file(flow, flows_dir) for flow in flows))
     else:
         paths = catalog.flow_files(flows_dir)
-    if not Path(tasks_dir).is_dir():
+    if not os.path.isdir(tasks_dir):
         raise FlowError([Problem("no such directory; set it with --tasks-dir", file=catalog.shown(tasks_dir))])
     check_script = catalog.script_check(tasks_dir)
     options: PlanOptions = {"tasks_dir": tasks_dir, "output_dir": output_dir}

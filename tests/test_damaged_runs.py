@@ -15,6 +15,7 @@ import click
 import pytest
 
 from miniflow.cli import cli
+from miniflow.completion import recorded_task_ids
 from tests.conftest import Space
 
 FLOW = {
@@ -161,9 +162,23 @@ def test_what_is_no_file_keeps_nobody_waiting(runs: Path, capfd: pytest.CaptureF
     (run_dir / name).unlink()
     NO_FILES[kind](run_dir / name)
 
+    assert recorded_task_ids(os.fspath(run_dir)) in ([], list(TASKS), sorted(TASKS))
     statuses = {" ".join(line): call(runs, *line) for line in READERS}
 
     assert set(statuses.values()) <= {0, 2}
     if name in ("events.jsonl", "plan.json"):
         assert statuses["status"] == 2
         assert f"{'it is no file' if kind == 'fifo' else 'Is a directory'}" in capfd.readouterr().err
+
+
+def test_a_link_to_itself_is_passed_over(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (runs / "loop").symlink_to("loop")
+
+    assert call(runs, "runs") == 0
+    assert (runs / "x" / "latest").resolve().name in capfd.readouterr().out
+
+
+def test_a_name_that_is_too_long_is_that_of_nothing(runs: Path) -> None:
+    for name in ("x" * 5000, f"{'x' * 5000}/x"):
+        for line in (["status", name], ["logs", name], ["diff", name], ["report", name]):
+            assert call(runs, *line) == 2

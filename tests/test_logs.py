@@ -232,6 +232,17 @@ def test_one_word_is_a_run_or_else_a_task_of_the_latest_run(space: Space, record
     assert space.miniflow("logs", "g", "old").stdout == "of g\n"
 
 
+def test_a_run_that_is_named_needs_no_other(space: Space, tmp_path: Path) -> None:
+    run = Recorded(space)
+    run.journal(1, "task.started", "a", attempt=1)
+    run.output(2, "a", "a1")
+    run.end()
+    assert space.miniflow("-o", str(tmp_path / "none"), "logs", f"{run.path}").stdout == "a │ a1\n"
+
+    Recorded(space, run_id="20270102T030405.678Z-abcdef").path.joinpath("plan.json").write_text("{")
+    assert space.miniflow("logs", RUN_ID).stdout == "a │ a1\n"
+
+
 def test_a_word_that_is_both_is_an_error_that_tells_how_to_say_which(space: Space) -> None:
     run = Recorded(space, "both", tasks=["both"])
     run.end()
