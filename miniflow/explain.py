@@ -171,12 +171,16 @@ class _Explanation:
             which = "what" if count == 1 else f"{len(missing)} of {count} tasks that"
             yield f"It {verb} for {which} it depends on: {_ends(missing)}."
         elif run.state == "running":
+            # With one slot alone a retry waits in it.
+            holders = [
+                task for task in run.tasks if task.state == "running" or (task.state == "retrying" and run.parallel == 1)
+            ]
+            if len(holders) < run.parallel:
+                yield "Nothing that it depends on is missing: it is about to start."
+                return
             slots = "the only slot is taken" if run.parallel == 1 else f"all {run.parallel} slots are taken"
-            yield f"Nothing that it depends on is missing, but {slots}, by {self._running()}."
-
-    def _running(self) -> str:
-        holders = [task for task in self._run.tasks if task.state == "running"]
-        return _listed([f"{task.id} ({format_measured(task.duration_s or 0.0)} by now)" for task in holders]) or "nobody"
+            by = _listed([f"{task.id} ({format_measured(task.duration_s or 0.0)} by now)" for task in holders])
+            yield f"Nothing that it depends on is missing, but {slots}, by {by}."
 
     # --- waiting, attempts, time
 

@@ -211,6 +211,19 @@ def sentences(run_dir: RunDir, asked: str, known: Known = Known(), live: bool = 
         return "\n".join(explain(run, task, known))
 
 
+def test_a_retry_that_waits_has_the_only_slot(tmp_path: Path) -> None:
+    retrying = event(1, "task.retrying", "a", attempt=1, exit_status=75, reason="exit", delay_s=20.0)
+    text = sentences(record(tmp_path, TASKS, begin(1), start(0, "a"), retrying), "b", live=True)
+
+    assert text.startswith("Nothing that it depends on is missing, but the only slot is taken, by a (")
+
+
+def test_a_task_for_which_a_slot_is_free_is_about_to_start(tmp_path: Path) -> None:
+    text = sentences(record(tmp_path, TASKS, begin(2), start(0, "a")), "b", live=True)
+
+    assert text == "Nothing that it depends on is missing: it is about to start."
+
+
 def test_a_task_that_could_start_names_those_that_have_the_slots(tmp_path: Path) -> None:
     text = sentences(record(tmp_path, TASKS, begin(1), start(0, "a")), "b", live=True)
 
