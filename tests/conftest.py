@@ -25,6 +25,9 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
 # Containers like to forbid bytecode; then each of our many processes would compile all that it loads. The workers of
 # pytest come after this, and so does what they start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Whoever runs the tests may want colours, or none (continuous integration often does); what the tests run gets told by them.
+for _name in ("FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(_name, None)
 
 
 def pytest_xdist_auto_num_workers() -> int:

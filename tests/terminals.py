@@ -32,13 +32,10 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self._ours, theirs = pty.openpty()
         self._set_size(columns, rows)
-        environ = space.environ({"TERM": "xterm-256color", **(env or {})})
-        for name in {"NO_COLOR", "FORCE_COLOR"} - set(env or ()):
-            environ.pop(name, None)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "miniflow", "-o", str(space.output_dir), *args],
             cwd=space.path,
-            env=environ,
+            env=space.environ({"TERM": "xterm-256color", **(env or {})}),
             stdin=subprocess.DEVNULL,
             stdout=theirs,
             stderr=theirs,

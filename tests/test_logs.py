@@ -293,8 +293,7 @@ def on_a_terminal(space: Space, *args: str, env: dict[str, str] | None = None) -
     """Return what the command writes to a terminal."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "miniflow", "-o", str(space.output_dir), *args]
-    environ = {key: value for key, value in space.environ(env).items() if key != "NO_COLOR" or env}
-    with subprocess.Popen(command, stdout=theirs, env={"TERM": "xterm", **environ, **(env or {})}) as process:
+    with subprocess.Popen(command, stdout=theirs, env=space.environ({"TERM": "xterm", **(env or {})})) as process:
         os.close(theirs)
         written = b""
         while True:
