@@ -221,6 +221,9 @@ class _Explanation:
     def _retried(self, attempt: AttemptTimeline, following: AttemptTimeline, delays: Sequence[float] | None) -> str:
         pause_s = following.started_s - (attempt.ended_s if attempt.ended_s is not None else following.started_s)
         then = f"the next one came {format_measured(pause_s)} later{_asked(attempt, delays)}"
+        if delays is not None and attempt.number <= len(delays) and self._run.parallel > 1:  # else it waits in its slot
+            waited_s = pause_s - delays[attempt.number - 1]
+            then += f", of which it waited {format_measured(waited_s)} for a slot" if waited_s >= LEAST_WAIT_S else ""
         return f"Attempt {attempt.number} {self._how_attempt(attempt)}{_after(attempt)}; {then}."
 
     def _how_attempt(self, attempt: AttemptTimeline) -> str:

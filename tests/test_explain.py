@@ -218,6 +218,15 @@ def test_a_retry_that_waits_has_the_only_slot(tmp_path: Path) -> None:
     assert text.startswith("Nothing that it depends on is missing, but the only slot is taken, by a (")
 
 
+def test_a_retry_tells_how_long_it_waited_for_a_slot(tmp_path: Path) -> None:
+    retrying = event(1, "task.retrying", "a", attempt=1, exit_status=75, reason="exit", delay_s=2.0)
+    run = record(tmp_path, TASKS, begin(2), start(0, "a"), retrying, start(9, "a", 2), end(9.5, "a", attempts=2), finish(10))
+
+    text = sentences(run, "a", Known({"retry_delays_s": [2.0]}))
+
+    assert "the next one came 8.00 s later (delay 2.00 s; retry 1 of 1), of which it waited 6.00 s for a slot." in text
+
+
 def test_a_task_for_which_a_slot_is_free_is_about_to_start(tmp_path: Path) -> None:
     text = sentences(record(tmp_path, TASKS, begin(2), start(0, "a")), "b", live=True)
 
