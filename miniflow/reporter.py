@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import TypeAlias
 
 from miniflow.actions import Cancel, EndState, Finish, Reuse, Skip, Wait
 from miniflow.durations import format_duration
@@ -26,9 +25,6 @@ from miniflow.plan import Plan
 from miniflow.reuse import TakenOver
 from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
-
-Moment: TypeAlias = tuple[int, float]
-"""When something happened: in nanoseconds since the epoch, and by the monotonic clock."""
 
 
 class Reporter:
@@ -67,6 +63,8 @@ class Reporter:
         self._lost_output: set[str] = set()
         self._counts = {"succeeded": 0, "failed": 0, "skipped": 0, "cancelled": 0}
         self._reused = 0
+        self._late: tuple[Finish, int, float] | None = None
+        """What is still to be told, and when it happened: in nanoseconds since the epoch, and by the monotonic clock."""
 
     def keep(self, error: Exception) -> None:
         """Note what the run fails for, unless there is something already."""
@@ -82,6 +80,12 @@ class Reporter:
         self.emit(RunStarted(*self._now(), len(plan.tasks), parallel, plan.keep_going, tuple(plan.params), resumed_from))
 
     def task_started(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
+        try:
+            self.catch_up()
+        finally:  # the process is there, whatever became of the one before it
+            self._task_started(task, attempt, argv, pid, start_time)
+
+    def _task_started(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
         self._first_start.setdefault(task, time.monotonic())
         planned, scripts = self._plan.tasks[task], self._scripts
         sha256 = scripts.sha256(planned.script) if scripts else None
@@ -99,13 +103,28 @@ class Reporter:
             )
         )
 
-    def now(self) -> Moment:
-        return time.time_ns(), time.monotonic()
+    def report_late(self, finish: Finish) -> None:
+        """Tell of the end of a task as of now, but only before what is told next of any task, or when `catch_up` is called."""
+        try:
+            self.catch_up()
+        finally:
+            self._late = finish, time.time_ns(), time.monotonic()
 
-    def report(self, action: Wait | Finish | Reuse | Skip | Cancel, moment: Moment | None = None) -> None:
-        """Tell of what the scheduler has decided about a task, now or at a moment before."""
+    def catch_up(self) -> None:
+        """Tell what is still to be told."""
+        if self._late is not None:
+            (finish, time_ns, now), self._late = self._late, None
+            self._report(finish, time_ns, now)
+
+    def report(self, action: Wait | Finish | Reuse | Skip | Cancel) -> None:
+        """Tell of what the scheduler has decided about a task."""
+        try:
+            self.catch_up()
+        finally:
+            self._report(action, time.time_ns(), time.monotonic())
+
+    def _report(self, action: Wait | Finish | Reuse | Skip | Cancel, time_ns: int, now: float) -> None:
         task = action.task
-        time_ns, now = moment or self.now()
         of_task = (time_ns, self._plan.flow, self._run_id, self._plan.tasks[task].id)
         if isinstance(action, Finish):
             outcome = action.outcome

@@ -43,7 +43,7 @@ from miniflow.interrupts import uninterrupted
 from miniflow.masking import patterns
 from miniflow.observer import AttemptObserver, OutputSettings, Reader
 from miniflow.plan import Plan
-from miniflow.reporter import Moment, Reporter
+from miniflow.reporter import Reporter
 from miniflow.results import Outcome
 from miniflow.reuse import TakenOver
 from miniflow.scheduler import Scheduler
@@ -164,8 +164,6 @@ class _Run:
         """Around the wait for the end of the run's time."""
         self._launching: deque[Start] = deque()
         """Attempts that no coroutine has begun with."""
-        self._late: tuple[Finish, Moment] | None = None
-        """What is still to be reported, before anything else, and when it happened."""
         self._idle: set[anyio.Event] = set()
         """What wakes each of the coroutines that wait for their next attempt."""
         secrets = patterns(os.fsencode(setup.environ.get(name, "")) for name in plan.secret_env)
@@ -218,7 +216,7 @@ class _Run:
                 self.interrupt = self.interrupt or error  # it may have come while the scheduler was told of an end
             group.cancel_scope.cancel()
             self._is_stopping = self._reporter.keeps_errors = True
-            self._report_the_late()
+            self._reporter.catch_up()
             self._actions += self._scheduler.handle(Stop("timeout" if self._is_out_of_time else "stopped"))
             self._launch_no_more()
             await self._work_to_the_end(group)
@@ -269,7 +267,6 @@ class _Run:
                     raise self.interrupt  # somebody has gone without a word, and nobody is left to say one
                 self._has_stimuli = self._new_event()
                 await self._has_stimuli.wait()
-            self._report_the_late()
             if not self._actions:
                 self._actions += self._scheduler.handle(self._stimuli.popleft())
 
@@ -278,12 +275,11 @@ class _Run:
         if self._actions or len(self._stimuli) != 1 or self._is_stopping:
             self._has_stimuli.set()
             return
-        self._report_the_late()
         actions = self._scheduler.handle(self._stimuli.popleft())
         if self._setup.parallel > 1 and len(actions) == 2:
             finish, start = actions
             if isinstance(finish, Finish) and isinstance(start, Start) and not self._is_upstream(finish.task, start.task):
-                self._late = finish, self._reporter.now()
+                self._reporter.report_late(finish)
                 self._launching.append(start)
                 return
         self._actions += actions
@@ -301,11 +297,6 @@ class _Run:
 
     def _is_upstream(self, task: int, other: int) -> bool:
         return task in self._plan.tasks[other].upstream
-
-    def _report_the_late(self) -> None:
-        if self._late is not None:
-            (finish, moment), self._late = self._late, None
-            self._reporter.report(finish, moment)
 
     def _tell(self, stimulus: Stimulus) -> None:
         self._stimuli.append(stimulus)
@@ -355,13 +346,13 @@ class _Run:
         try:
             try:
                 argv = self._plan.argv(planned)
-                on_started = partial(self._started, task, number, tuple(argv))
-                observer = AttemptObserver(self._output, planned.id, number, on_started, self._report_the_late)
+                on_started = partial(self._reporter.task_started, task, number, tuple(argv))
+                observer = AttemptObserver(self._output, planned.id, number, on_started, self._reporter.catch_up)
                 env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
                 marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
                 attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
                 if self._setup.reader is not None and not self._setup.reader.has_room:
-                    self._report_the_late()
+                    self._reporter.catch_up()
                     await self._setup.reader.wait_for_room()
                 await self._look_at_script(planned.script)
                 await self._setup.executor.run(attempt, observer)
@@ -371,7 +362,7 @@ class _Run:
                     outcome = Outcome(1, "lost", error="its output could not be written")
                 self._stimuli.append(NotStarted(task) if outcome is None else AttemptEnded(task, outcome))
             if outcome is None or outcome.reason == "spawn":
-                self._report_the_late()
+                self._reporter.catch_up()
                 self._has_stimuli.set()  # nothing may have been awaited: others must have their turn
             else:
                 self._go_on(group)
@@ -382,12 +373,6 @@ class _Run:
             self._has_stimuli.set()
             raise
 
-    def _started(self, task: int, number: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
-        try:
-            self._report_the_late()
-        finally:  # the process is there, whatever became of the one before it
-            self._reporter.task_started(task, number, argv, pid, start_time)
-
     async def _look_at_script(self, name: str) -> None:
         """Notice that a script is not what it was when the run was planned: no later run may take the task for unchanged."""
         scripts = self._setup.scripts
@@ -395,7 +380,7 @@ class _Run:
         if scripts is None or size is None:
             return
         if size > _MAX_QUICK_BYTES:
-            self._report_the_late()
+            self._reporter.catch_up()
             await anyio.to_thread.run_sync(scripts.read, name)
         else:
             scripts.read(name)

@@ -5,6 +5,7 @@ The command runs in a process of its own (see `tests.faulty`) with its n-th call
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 import pytest
@@ -32,12 +33,20 @@ CASES = [(kind, number) for kind, numbers in ERRORS.items() for number in number
 
 @pytest.mark.stress
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("flow", ["good", "bad"])
+@pytest.mark.parametrize("flow", ["good", "bad", "quick"])
 @pytest.mark.parametrize(("kind", "number"), CASES)
 def test_every_call_may_fail(faulty: Faulty, flow: str, kind: str, number: int) -> None:
     index = 0
     while faulty.run(flow, kind, index, number):
         index += 1
+
+    assert not faulty.problems, "\n".join(faulty.problems)
+
+
+@pytest.mark.parametrize("kind", ["write", "link"])
+def test_a_call_may_fail_that_records_an_end_while_the_next_task_runs(faulty: Faulty, kind: str) -> None:
+    for index in range(4, 16, 3):
+        faulty.run("quick", kind, index, errno.ENOSPC)
 
     assert not faulty.problems, "\n".join(faulty.problems)
 

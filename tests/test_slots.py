@@ -11,6 +11,8 @@ import pytest
 
 import miniflow
 from miniflow import Event, OutputError, TaskFinished, TaskOutput, TaskStarted
+from miniflow.executors import Attempt
+from miniflow.executors.local import LocalExecutor
 from miniflow.results import Outcome
 from miniflow.runner import RunSetup, run_plan
 from miniflow.sinks.callback import CallbackSink
@@ -185,26 +187,54 @@ async def test_the_start_of_the_next_is_told_though_the_end_before_it_could_not_
 
 
 @pytest.mark.anyio
-async def test_an_end_is_recorded_before_what_others_print_though_the_next_cannot_be_started(project: Space) -> None:
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["it fails", "the run is cancelled"])
+async def test_an_end_is_recorded_before_what_others_print_though_the_next_is_not_started(
+    project: Space, is_cancelled: bool
+) -> None:
+    seen: list[Event] = []
     both_run, has_ended = anyio.Event(), anyio.Event()
+    scope = anyio.CancelScope()
 
     async def work(attempt: Any, observer: Any) -> None:
         task_id = attempt.env["MINIFLOW_TASK_ID"]
         if task_id == "t2":
-            has_ended.set()
+            if anyio.current_effective_deadline() == float("-inf"):
+                observer.delayed()
+                await anyio.lowlevel.checkpoint_if_cancelled()
             observer.ended(Outcome(127, "spawn", error="no such file"))
             return
         observer.started(1)
         if task_id == "t0":
             await both_run.wait()
+            has_ended.set()
+            if is_cancelled:
+                scope.cancel()
         else:
             both_run.set()
-            await has_ended.wait()
+            with anyio.CancelScope(shield=True):
+                await has_ended.wait()
             observer.output("stdout", b"hello\n")
         observer.ended(Outcome(0))
 
-    seen = await run_fake(project, work, tasks=3, parallel=2)
+    with scope:
+        await run_fake(project, work, tasks=3, parallel=2, seen=seen)
 
     assert [event.timestamp for event in seen] == sorted(event.timestamp for event in seen)
     told = [event.task_id for event in seen if isinstance(event, TaskFinished | TaskOutput)]
     assert told.index("t0") < told.index("t1")
+
+
+@pytest.mark.anyio
+async def test_whoever_is_cancelled_before_a_start_says_that_others_have_their_turn_before_that() -> None:
+    told: list[str] = []
+
+    class Told:
+        def delayed(self) -> None:
+            told.append("delayed")
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await LocalExecutor().run(Attempt(["true"], {}, "/", None, 1), Told())  # type: ignore[arg-type]
+
+    assert scope.cancelled_caught
+    assert told == ["delayed"]

@@ -48,7 +48,9 @@ class LocalExecutor:
         """See `Executor.run`."""
         if self._waiting is None:
             self._waiting = new_waiting()
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        if anyio.current_effective_deadline() == float("-inf"):  # cancelled: others have their turn before that is raised
+            observer.delayed()
+            await anyio.lowlevel.checkpoint_if_cancelled()
         guarded = self._lifeline.begin(attempt.marks)
         try:
             started = await self._start(attempt, observer)
