@@ -612,3 +612,17 @@ def test_a_script_that_cannot_be_looked_at_is_not_called_missing(hello: Space, m
     monkeypatch.setattr(os, "stat", refuse)
     with pytest.raises(FlowError, match=r'"hello.py" cannot be read: Input/output error'):
         load_flow("hello", flows_dir=hello.flows_dir, tasks_dir=hello.tasks_dir)
+
+
+@pytest.mark.parametrize("fields", [{}, {"cwd": "tasks"}], ids=["here", "elsewhere"])
+def test_what_a_locale_has_no_signs_for_reaches_tasks_all_the_same(space: Space, fields: dict[str, str]) -> None:
+    space.script(
+        "show.py", "import os, sys; print(ascii(os.fsencode(sys.argv[1]).decode()), ascii(os.environb[b'E'].decode()))"
+    )
+    space.flow({"name": "f", "tasks": [{"id": "t", "script": "show.py", "args": ["漢"], "env": {"E": "→"}, **fields}]})
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = space.miniflow("run", "f", "--log-format", "console", env=ascii_alone)
+
+    assert done.stdout == r"t │ '\u6f22' '\u2192'" + "\n"
+    assert done.returncode == 0

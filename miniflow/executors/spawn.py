@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 
 from miniflow.values import dataclass
@@ -74,11 +75,12 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Spawned:
 
 
 def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, stderr: int) -> int:
+    words, variables = _encoded(argv, env)
     if _has_own_descriptors and "/" in argv[0] and _is_here(cwd):
         return os.posix_spawn(
-            argv[0],
-            list(argv),
-            env,
+            words[0],
+            words,
+            variables,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, stdout, 1),
@@ -88,10 +90,26 @@ def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, s
             setsigdef=_RESTORED,
         )
     popen = subprocess.Popen(  # noqa: S603  running what the flow says is what this is for
-        argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True
+        words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=variables, start_new_session=True
     )
     popen.returncode = 0  # or it would look for the child when it is deleted: whoever has called us reaps it
     return popen.pid
+
+
+def _encoded(
+    argv: Sequence[str], env: Mapping[str, str]
+) -> tuple[list[str], Mapping[str, str]] | tuple[list[bytes], Mapping[bytes, bytes]]:
+    """Return what a program is given, in a form that Python can pass on; what its locale has no bytes for as UTF-8."""
+    if sys.getfilesystemencoding() == "utf-8":
+        return list(argv), env
+    return list(map(_bytes, argv)), {_bytes(name): _bytes(value) for name, value in env.items()}
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogateescape")  # as the bash script has it
 
 
 def _is_here(cwd: str) -> bool:
