@@ -79,7 +79,15 @@ def _draw(reader: RunReader) -> None:
 
     colors = has_colors(True, os.environ)
     console = CursorStays(highlight=False, markup=False, no_color=not colors)
-    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False) as live:
+    drawing = Live(
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="crop",  # it would end with dots in a style that nobody has asked for
+    )
+    with drawing as live:
         while True:
             began_s = time.monotonic()
             for _ in reader.new_events():

@@ -336,3 +336,20 @@ def test_on_a_terminal_it_is_drawn_in_place_and_stays_at_the_end(live: Space, co
     assert b"?25l" not in drawn  # nobody would show the cursor again after Ctrl-C
     assert b"state     failed, exit status 1" in final
     assert b"failed wait: " in final
+
+
+def test_a_terminal_that_is_too_low_gets_what_fits_and_no_styles_of_its_own(live: Space) -> None:
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 3, 40, 0, 0))
+    environ = {**live.environ(), "TERM": "xterm", "NO_COLOR": "1"}
+    with going_on(live) as run:
+        follower = subprocess.Popen(command(live, "status", "--follow"), env=environ, stdout=terminal, stderr=terminal)
+        os.close(terminal)
+        drawn = read_until(controller, b"running for") + read_until(controller, b"running for")
+        let_go(live, 0)
+        read_until(controller, b"never printed")
+        assert run.wait() == 0
+    os.close(controller)
+
+    assert follower.wait() == 0
+    assert not re.search(rb"\x1b\[[0-9;]*m", drawn)
