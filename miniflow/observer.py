@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from miniflow.events import OutputChunk, Stream, TaskOutput
@@ -77,8 +77,7 @@ class AttemptObserver:
                 self._maskers[stream] = Masker(self._settings.secrets)
         if self._maskers:
             data = self._maskers[stream].feed(data)
-        for text, partial in splitter.feed(data):
-            self._emit(stream, text, partial)
+        self._emit(stream, splitter.feed(data))
 
     async def wait_for_room(self) -> None:
         reader = self._settings.reader
@@ -89,10 +88,17 @@ class AttemptObserver:
         self.outcome = outcome
         for stream, splitter in self._splitters.items():
             held = self._maskers[stream].end() if self._maskers else b""
-            for text, partial in (*splitter.feed(held), *splitter.end()):
-                self._emit(stream, text, partial)
+            self._emit(stream, (*splitter.feed(held), *splitter.end()))
 
-    def _emit(self, stream: Stream, text: str, partial: bool) -> None:
+    def _emit(self, stream: Stream, parts: Iterable[tuple[str, bool]]) -> None:
+        """Tell of lines, and parts of one; of all of them, whatever is raised at the first."""
         settings = self._settings
-        of_run = (time.time_ns(), settings.flow, settings.run_id)
-        settings.emit(OutputChunk(TaskOutput(*of_run, self._task_id, self._attempt, stream, "", partial), text))
+        first_error: BaseException | None = None
+        for text, partial in parts:
+            of_run = (time.time_ns(), settings.flow, settings.run_id)
+            try:
+                settings.emit(OutputChunk(TaskOutput(*of_run, self._task_id, self._attempt, stream, "", partial), text))
+            except BaseException as error:  # raised below
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error

@@ -214,6 +214,29 @@ async def test_what_on_event_raises_stops_the_run_and_comes_out_as_it_is(
 
 
 @pytest.mark.anyio
+async def test_what_on_event_raises_at_a_line_does_not_keep_the_rest_from_being_recorded(project: Space) -> None:
+    # Bash itself, so that all is in the pipe, and the process has ended, while the callback holds up the loop.
+    project.script("prints.sh", "printf '%05d\\n' {1..8000}")
+    started: list[int] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TaskStarted):
+            started.append(event.pid)
+        elif isinstance(event, TaskOutput):
+            while not has_ended(started[0]):
+                os.sched_yield()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await run_flow({"name": "f", "tasks": [{"id": "a", "script": "prints.sh"}]}, on_event=on_event, **project.directories)
+
+    run_dir = project.latest("f")
+    lines = [json.loads(line) for line in (run_dir / "logs/a.jsonl").read_text().splitlines()]
+    assert read_run(run_dir).tasks["a"].state == "succeeded"
+    assert [line["message"] for line in only(lines, "task.output")] == [f"{number:05}" for number in range(1, 8001)]
+
+
+@pytest.mark.anyio
 async def test_what_on_event_raises_keeps_its_cause(project: Space) -> None:
     cause = KeyError("why")
 

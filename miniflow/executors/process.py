@@ -40,7 +40,7 @@ class Process:
         self._observer = observer
         self._strays = strays
         self.observer_error: BaseException | None = None
-        """What the observer raised when it was told of output; it is told of none after that."""
+        """What the observer raised first when it was told of output."""
         self.has_exited = False
         self.ended_by: str | None = None
         """`timeout` or `stop` if the process was asked to end, and why."""
@@ -215,12 +215,12 @@ class Process:
         if not data:
             self._at_end.add(descriptor)
             del self._pipes[descriptor]
-        elif self.observer_error is None:
+        else:
             try:
                 self._observer.output(self._pipes[descriptor], data)
             except BaseException as error:  # raised by whoever looks at it next
-                # Nobody can record it any more. Read on, without telling, so that the process is not stuck in a write.
-                self.observer_error = error
+                # Of several who are told one has raised: what is read from now on may still be recorded.
+                self.observer_error = self.observer_error or error
         return len(data)
 
     def _read_rest(self) -> None:
