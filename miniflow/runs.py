@@ -94,7 +94,9 @@ def find_any_run(output_dir: str | os.PathLike[str], name: str | None = None, fl
     if not runs:
         raise UsageError("\n".join([f"nothing has been run yet: there is no run in {base}", *map(str, problems)]))
     if name is None or name == LATEST:
-        return RunDir(runs[0].path.resolve())
+        # One that has no journal is only just beginning, or never came so far.
+        begun = next((run for run in runs if os.path.lexists(run.journal)), runs[0])
+        return RunDir(begun.path.resolve())
     found = [run for run in runs if run.run_id == name] or [run for run in runs if name and run.run_id.startswith(name)]
     if len(found) == 1:
         return RunDir(found[0].path.resolve())

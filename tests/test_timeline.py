@@ -386,6 +386,13 @@ def test_without_any_run_the_output_directory_is_named(tmp_path: Path) -> None:
         find_any_run(tmp_path / "out")
 
 
+def test_a_run_that_has_not_begun_yet_is_not_the_latest(tmp_path: Path) -> None:
+    begun = record(tmp_path, {}, begin())
+    begun.path.with_name("20270102T030405.000Z-bbbbbb").mkdir()
+
+    assert find_any_run(tmp_path / "out").path == begun.path
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_directory_that_cannot_be_read_hides_no_other_run(tmp_path: Path) -> None:
     run = record(tmp_path, {}, begin())
