@@ -45,6 +45,7 @@ from miniflow import (
     run_flow,
 )
 from miniflow.events import OutputChunk
+from miniflow.executors import watch
 from miniflow.feed import MAX_WAITING_CHARACTERS
 from tests.conftest import Space, events, only, survivors
 
@@ -684,7 +685,13 @@ class CancelAt:
         self.is_reached = False
         self._scope = scope
         self._left = n
-        for module, name in ((anyio, "wait_readable"), (anyio.lowlevel, "checkpoint"), (anyio.to_thread, "run_sync")):
+        places = (
+            (watch.Waiting, "wait"),
+            (watch._AsyncioWaiting, "wait"),
+            (anyio.lowlevel, "checkpoint"),
+            (anyio.to_thread, "run_sync"),
+        )
+        for module, name in places:
             original = getattr(module, name)
 
             async def counted(*args: Any, _original: Any = original, **kwargs: Any) -> Any:
