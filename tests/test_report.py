@@ -330,6 +330,11 @@ def test_a_run_without_any_event_but_its_first_is_reported(space: Space) -> None
     assert "Finished –" in found
     assert "As of" not in found
     assert "interrupted" in found
+    assert "--resume" not in found  # it has no plan, as none of the bash script has
+
+
+def test_a_run_that_was_broken_off_says_how_to_go_on() -> None:
+    assert "With --resume a new run goes on from here." in page_of(timeline(state="interrupted")).text
 
 
 # What nothing in it can do

@@ -52,6 +52,7 @@ def collect(run_dir: RunDir, beside: Path) -> Contents:
         again=_again(run_dir, timeline),
         made_at=format_timestamp(time.time_ns()),
         version=__version__,
+        has_plan=os.path.exists(run_dir.plan),
     )
 
 

@@ -34,3 +34,5 @@ class Contents:
     """When this was read: RFC 3339, in UTC."""
     version: str
     """Of MiniFlow."""
+    has_plan: bool = True
+    """Whether a new run can go on from it: from one of the bash script none can."""

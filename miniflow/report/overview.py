@@ -18,8 +18,9 @@ _MOST_OF_A_PATH = 12
 """Tasks of a critical path that are named; of a longer one the first and the last."""
 _NO_END = {
     "running": "This run goes on: here is what was recorded until now.",
-    "interrupted": "The runner died before it could record an end. With --resume a new run goes on from here.",
+    "interrupted": "The runner died before it could record an end.",
 }
+_GO_ON = " With --resume a new run goes on from here."
 _MOST_OF_A_PARAM = 2000
 
 
@@ -39,7 +40,8 @@ def overview(contents: Contents) -> Html:
         facts.append(("Resumes", element("code", timeline.resumed_from)))
     parts = [element("dl", *map(_fact, facts), class_="facts"), _bar(timeline)]
     if said := timeline.error or _NO_END.get(timeline.state):
-        parts.insert(0, element("p", said, class_=f"note {timeline.state}"))
+        go_on = _GO_ON if timeline.state == "interrupted" and contents.has_plan else ""
+        parts.insert(0, element("p", said + go_on, class_=f"note {timeline.state}"))
     if timeline.params:
         parts.append(_params(timeline))
     if timeline.critical_path:
