@@ -54,7 +54,7 @@ RUN_DEFAULTS: dict[str, Any] = {
 """What `run` does where its options do not say."""
 _RUN_FLAGS = {"--keep-going": "keep_going", "--dry-run": "dry_run"}
 _RUN_VALUES = {"-p": "params", "--params": "params", "--parallel": "parallel", "--log-format": "log_format"}
-_RUN_VARIABLES = [f"MINIFLOW_{name}" for name in ("PARALLEL", "KEEP_GOING", "GRACE", "TIMEOUT", "LOG_FORMAT", "JUNIT")]
+_RUN_VARIABLES = [f"MINIFLOW_{name}" for name in ("PARALLEL", "KEEP_GOING", "GRACE", "TIMEOUT", "LOG_FORMAT")]
 
 SHELLS = ("bash", "zsh", "fish")
 SHELL_VARIABLE = "_MINIFLOW_COMPLETE"

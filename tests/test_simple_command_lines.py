@@ -68,7 +68,6 @@ RUN_ENVIRONS = st.fixed_dictionaries(
         "MINIFLOW_KEEP_GOING": st.sampled_from(["", "1"]),
         "MINIFLOW_TIMEOUT": st.sampled_from(["", "7"]),
         "MINIFLOW_LOG_FORMAT": st.sampled_from(["", "json"]),
-        "MINIFLOW_JUNIT": st.sampled_from(["", "f"]),
         "MINIFLOW_LOG_LEVEL": st.sampled_from(["", "debug"]),
     },
 )
