@@ -14,6 +14,7 @@ its default; `sent`, how many of the signals were sent.
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import json
 import os
 import signal
@@ -25,7 +26,8 @@ sys.path.pop(0)
 fork_every = int(instant.removeprefix("fork")) if instant.startswith("fork") else 0
 
 main_pid = os.getpid()
-package = os.sep + "miniflow" + os.sep
+spec = importlib.util.find_spec("miniflow")  # which does not load it
+package = os.path.join(*spec.submodule_search_locations, "")  # not its name alone: the folder of a clone may have that, too
 seen = set()
 count = 0
 ends = {}
@@ -79,7 +81,7 @@ def fork():
 
 
 def trace(frame, event, argument):
-    if package not in frame.f_code.co_filename or os.getpid() != main_pid:
+    if not frame.f_code.co_filename.startswith(package) or os.getpid() != main_pid:
         return None
     if event == "line":
         reach(frame)
