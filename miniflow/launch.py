@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from miniflow.arguments import plan_options, read_parallel
 from miniflow.commands import system_errors
 from miniflow.errors import FlowError, UsageError
+from miniflow.loading import load
 from miniflow.prepare import plan_flow, write_script
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def launch(
         echo(path if relative.startswith("..") else f"./{relative}" if relative.startswith("-") else relative)
         return 0
     with hidden("rich"):  # half of our start would be structlog's, loading it for tracebacks that we never print
-        from miniflow.foreground import run_in_foreground
+        load("asyncio", "miniflow.foreground")
+    from miniflow.foreground import run_in_foreground
 
     if log_format == "auto":
         log_format = "console" if sys.stdout.isatty() else "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "json"

@@ -54,7 +54,7 @@ LAYERS = """
     runtasks logforms showlogs explaining difftext comparing
     status showstatus
     arguments completion_table
-    commands launch commands.planning commands.completion
+    commands loading launch commands.planning commands.completion
     commands.list commands.run commands.status commands.logs commands.runs commands.explain commands.diff commands.report
     commands.validate commands.graph commands.script commands.schema
     commands.new
