@@ -686,8 +686,8 @@ class CancelAt:
         self._scope = scope
         self._left = n
         places = (
-            (watch.Waiting, "wait"),
-            (watch._AsyncioWaiting, "wait"),
+            (watch.EpollWatch, "wait"),
+            (watch.AsyncioWatch, "wait"),
             (anyio.lowlevel, "checkpoint"),
             (anyio.to_thread, "run_sync"),
         )

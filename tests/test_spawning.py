@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -266,7 +267,7 @@ def start_times(count: int) -> list[tuple[int | None, int | None]]:
     """Return the start times of some processes as we have them, and as the system tells them."""
     times = []
     for _ in range(count):
-        started = start.start(Attempt(["/bin/true"], ENV, "/", None, 0), 0)
+        started = start.start(Attempt(["/bin/true"], ENV, "/", None, 0), 0, watch.Watches())
         times.append((started.start_time, guardian.start_time(started.pid)))
         assert started.exit_fd is not None
         os.waitid(os.P_PID, started.pid, os.WEXITED)
@@ -293,28 +294,114 @@ def test_it_is_read_where_the_clock_is_another(monkeypatch: pytest.MonkeyPatch) 
         assert ours == systems
 
 
-@pytest.mark.parametrize("kind", [watch._Epoll, watch._Selector])
-def test_a_watch_tells_what_is_readable_and_what_is_at_its_end(kind: Callable[[], watch.Watch]) -> None:
-    watching = kind()
+@pytest.fixture(params=["epoll", "selector", "asyncio"])
+def watching(request: pytest.FixtureRequest) -> Iterator[tuple[watch.Watch, Callable[[], list[int]]]]:
+    """A watch, and a function that looks what it tells."""
+    if request.param != "asyncio":
+        alone = {"epoll": watch.EpollWatch, "selector": watch.SelectorWatch}[request.param]()
+        yield alone, lambda: sorted(alone.ready())
+        alone.close()
+        return
+    loop = asyncio.new_event_loop()
+    watches = watch.AsyncioWatches(loop)
+    shared = watches.new()
+
+    def look() -> list[int]:
+        for _ in range(2):  # turns of the loop
+            loop.run_until_complete(asyncio.sleep(0))
+        return sorted(shared.ready())
+
+    yield shared, look
+    shared.close()
+    watches.close()
+    loop.close()
+
+
+Watching = tuple[watch.Watch, Callable[[], list[int]]]
+
+
+def test_a_watch_tells_what_is_readable_and_what_is_at_its_end(watching: Watching) -> None:
+    watched, ready = watching
     first, first_end = os.pipe()
     second, second_end = os.pipe()
 
-    def is_readable() -> bool:
-        return bool(select.select([watching.fileno()], [], [], 0)[0])
-
-    watching.add(first)
-    watching.add(second)
-    assert (watching.ready(), is_readable()) == ([], False)
+    watched.add(first, second)
+    assert ready() == []
 
     os.write(first_end, b"x")
-    assert (watching.ready(), is_readable()) == ([first], True)
+    assert ready() == [first]
+    watched.again(first)
 
     os.close(second_end)
-    assert (sorted(watching.ready()), is_readable()) == (sorted([first, second]), True)
+    assert ready() == sorted([first, second])
+    watched.again(first)
+    watched.ended(second)
+    assert ready() == [first]
 
-    watching.remove(second)
-    assert watching.ready() == [first]
+    assert os.read(first, 2) == b"x"
+    assert ready() == []
 
-    watching.close()
+    os.write(first_end, b"y")
+    assert ready() == [first]
+
+    watched.close()
     for descriptor in (first, first_end, second):
         os.close(descriptor)
+
+
+def test_what_was_not_read_empty_is_told_of_again(watching: Watching) -> None:
+    watched, ready = watching
+    read_end, write_end = os.pipe()
+    watched.add(read_end)
+    os.write(write_end, b"xy")
+
+    assert ready() == [read_end]
+    os.read(read_end, 1)
+    watched.again(read_end)
+
+    assert ready() == [read_end]
+    watched.close()
+    os.close(read_end)
+    os.close(write_end)
+
+
+@pytest.mark.parametrize("kind", [watch.EpollWatch, watch.SelectorWatch])
+def test_an_event_loop_can_watch_a_watch(kind: Callable[[], watch.EpollWatch | watch.SelectorWatch]) -> None:
+    watching = kind()
+    read_end, write_end = os.pipe()
+    watching.add(read_end)
+    assert select.select([watching.fileno()], [], [], 0)[0] == []
+
+    os.write(write_end, b"x")
+
+    assert select.select([watching.fileno()], [], [], 0)[0] == [watching.fileno()]
+    watching.close()
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_watches_of_one_event_loop_wait_each_for_its_own() -> None:
+    async def main() -> None:
+        watches = watch.new_watches()
+        pipes = [os.pipe() for _ in range(200)]  # more than are told of in one turn
+        watching = [watches.new() for _ in pipes]
+        waits = []
+        for each, (read_end, _) in zip(watching, pipes, strict=True):
+            each.add(read_end)
+            waits.append(asyncio.ensure_future(each.wait()))
+        await asyncio.sleep(0)
+        os.write(pipes[7][1], b"x")
+        await waits[7]
+        assert [wait.done() for wait in waits].count(True) == 1
+
+        for number, (_, write_end) in enumerate(pipes):
+            os.close(write_end)
+            assert not waits[number].done() or number == 7
+        await asyncio.gather(*waits)
+        for each, (read_end, _) in zip(watching, pipes, strict=True):
+            assert list(each.ready()) == [read_end]
+            each.close()
+            os.close(read_end)
+        watches.close()
+
+    asyncio.run(main())

@@ -1,8 +1,8 @@
 """Runs attempts as processes of this machine, each the leader of a session of its own.
 
-No coroutine a stream: an epoll (or kqueue) object of its own watches both pipes and the process, and the event loop watches
-that, or one more that watches those of all attempts. The process is awaited by a pidfd and reaped by `waitid`: `Popen.wait` and
-`Popen.poll` say 0 when somebody else has reaped the child, which would turn a failure into a success.
+No coroutine a stream: both pipes and the process are watched together, see `watch`. The process is awaited by a pidfd and
+reaped by `waitid`: `Popen.wait` and `Popen.poll` say 0 when somebody else has reaped the child, which would turn a failure into
+a success.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from miniflow.executors import Attempt, Observer
 from miniflow.executors.process import POLL_S, Process
 from miniflow.executors.start import Room, Started, is_scarcity, not_started, start
 from miniflow.executors.strays import Search, Strays
-from miniflow.executors.watch import Waiting, new_waiting
+from miniflow.executors.watch import Watches, new_watches
 from miniflow.lifeline import Lifeline
 from miniflow.results import Outcome
 
@@ -31,7 +31,7 @@ class LocalExecutor:
         self._lifeline = lifeline or Lifeline()
         self._room = Room()
         self._search = Search()
-        self._waiting: Waiting | None = None
+        self._watches: Watches | None = None
 
     def kill(self) -> None:
         """See `Executor.kill`."""
@@ -40,20 +40,19 @@ class LocalExecutor:
 
     def close(self) -> None:
         """See `Executor.close`."""
-        if self._waiting is not None:
-            self._waiting.close()
-            self._waiting = None
+        if self._watches is not None:
+            self._watches.close()
+            self._watches = None
 
     async def run(self, attempt: Attempt, observer: Observer) -> None:
         """See `Executor.run`."""
-        if self._waiting is None:
-            self._waiting = new_waiting()
+        watches = self._watches = self._watches or new_watches()
         if anyio.current_effective_deadline() == float("-inf"):  # cancelled: others have their turn before that is raised
             observer.delayed()
             await anyio.lowlevel.checkpoint_if_cancelled()
         guarded = self._lifeline.begin(attempt.marks)
         try:
-            started = await self._start(attempt, observer)
+            started = await self._start(attempt, observer, watches)
         except anyio.get_cancelled_exc_class():  # anything else may have come in the midst of it
             self._lifeline.ended(guarded)
             raise
@@ -62,7 +61,7 @@ class LocalExecutor:
             observer.ended(started)
             return
         # From the start to the `try` nothing is awaited: a process is never without somebody who ends it.
-        process = Process(started, observer, Strays(self._search, guarded), self._waiting)
+        process = Process(started, observer, Strays(self._search, guarded))
         self._processes.add(process)
         try:
             try:
@@ -89,21 +88,21 @@ class LocalExecutor:
         if process.observer_error is not None:
             raise process.observer_error
 
-    async def _start(self, attempt: Attempt, observer: Observer) -> Started | Outcome:
+    async def _start(self, attempt: Attempt, observer: Observer, watches: Watches) -> Started | Outcome:
         if self._room.is_awaited:
             observer.delayed()
             await self._room.wait(is_first=False)
         try:
-            return await self._try_to_start(attempt, observer)
+            return await self._try_to_start(attempt, observer, watches)
         finally:
             self._room.tell_next()
 
-    async def _try_to_start(self, attempt: Attempt, observer: Observer) -> Started | Outcome:
+    async def _try_to_start(self, attempt: Attempt, observer: Observer, watches: Watches) -> Started | Outcome:
         """Start the process. If the system has no more to give, wait for another attempt to end, as long as others run."""
         tries = 0
         while True:
             try:
-                return start(attempt, len(self._processes))
+                return start(attempt, len(self._processes), watches)
             except OSError as error:
                 tries += 1
                 if not is_scarcity(error) or (not self._processes and tries > PATIENCE):

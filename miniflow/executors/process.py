@@ -13,7 +13,6 @@ from miniflow.events import Stream
 from miniflow.executors import Observer
 from miniflow.executors.start import Started
 from miniflow.executors.strays import Strays
-from miniflow.executors.watch import Waiting
 from miniflow.guardian import is_group_alive
 from miniflow.results import Outcome
 
@@ -33,10 +32,9 @@ BROKEN_OFF_WAIT_S = 1.0
 class Process:
     """A running process, its pipes, and the group it leads."""
 
-    def __init__(self, started: Started, observer: Observer, strays: Strays, waiting: Waiting) -> None:
+    def __init__(self, started: Started, observer: Observer, strays: Strays) -> None:
         self._pid = started.pid
         self._watch = started.watch
-        self._waiting = waiting
         self._observer = observer
         self._strays = strays
         self.observer_error: BaseException | None = None
@@ -59,17 +57,13 @@ class Process:
         """How the process ended, once it was reaped."""
         self._exit_fd = started.exit_fd
         self._is_watched = False
-        self._at_end: set[int] = set()
-        """What has come to its end and is watched still. Nearly always everything does at once, and the watch is closed."""
+        if self._exit_fd is None:
+            return
         try:
-            for descriptor in self._descriptors:
-                self._watch.add(descriptor)
-            if self._exit_fd is not None:
-                self._watch.add(self._exit_fd)
-                waiting.add(self._watch)
-                self._is_watched = True
+            self._watch.add(*self._descriptors, self._exit_fd)
         except OSError:  # no memory. What can't be watched can't be run
             return
+        self._is_watched = True
 
     async def wait_exit(self) -> None:
         """Pass output on until the process has ended."""
@@ -156,8 +150,6 @@ class Process:
             _wait_briefly(lambda: not self._is_group_left())
         self._strays.close(BROKEN_OFF_WAIT_S)
         self._read_rest()
-        if self._is_watched:
-            self._waiting.remove(self._watch)
         self._watch.close()
         if self._exit_fd is not None:
             os.close(self._exit_fd)
@@ -192,16 +184,14 @@ class Process:
         if not self._is_watched:
             await anyio.sleep(POLL_S)
             return
-        while self._at_end:
-            self._watch.remove(self._at_end.pop())
-        await self._waiting.wait(self._watch)
+        await self._watch.wait()
 
     def _pump(self) -> None:
         """Handle what is ready now: at most one read a pipe."""
         ready = self._watch.ready()
         if self._exit_fd is not None and self._exit_fd in ready:
             self.has_exited = True
-            self._at_end.add(self._exit_fd)
+            self._watch.ended(self._exit_fd)
         # Standard output first, as what is printed last, before a task fails, goes to the other one.
         for descriptor in [each for each in self._pipes if each in ready]:
             self._read(descriptor)
@@ -213,9 +203,12 @@ class Process:
         except BlockingIOError:
             return 0
         if not data:
-            self._at_end.add(descriptor)
+            if self._is_watched:
+                self._watch.ended(descriptor)
             del self._pipes[descriptor]
         else:
+            if len(data) == READ_BYTES and self._is_watched:
+                self._watch.again(descriptor)
             try:
                 self._observer.output(self._pipes[descriptor], data)
             except BaseException as error:  # raised by whoever looks at it next

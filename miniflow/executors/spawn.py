@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from miniflow.values import dataclass
 
@@ -46,8 +46,14 @@ def own_descriptors() -> None:
         return
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Spawned:
+def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str, check: Callable[[int], object] = lambda _: None) -> Spawned:
     """Start a program.
+
+    Args:
+        argv: The program and its arguments.
+        env: Its whole environment.
+        cwd: Where it starts.
+        check: Called before that with the first of the descriptors that this takes; may raise.
 
     Raises:
         OSError: As `subprocess.Popen`.
@@ -55,6 +61,7 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Spawned:
     pipes: list[int] = []
     try:
         pipes += os.pipe()
+        check(pipes[0])
         pipes += os.pipe()
         os.set_blocking(pipes[0], False)
         os.set_blocking(pipes[2], False)

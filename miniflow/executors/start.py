@@ -13,7 +13,7 @@ import anyio
 
 from miniflow.executors import Attempt
 from miniflow.executors.spawn import spawn
-from miniflow.executors.watch import Watch, new_watch
+from miniflow.executors.watch import Watch, Watches
 from miniflow.guardian import start_time
 from miniflow.results import Outcome
 from miniflow.values import dataclass
@@ -44,22 +44,26 @@ class Started:
     """See `guardian.start_time`; None where that is not known."""
 
 
-def start(attempt: Attempt, running: int) -> Started:
+def start(attempt: Attempt, running: int, watches: Watches) -> Started:
     """Start the process, holding all that it takes to watch it before it runs.
 
     Args:
         attempt: What to run.
         running: How many others run, which may need a descriptor for a log each.
+        watches: Make what it is watched with.
 
     Raises:
         OSError: It cannot be started, or should not be as long as others run: the last descriptors are theirs.
     """
-    watch = new_watch()
-    try:
-        if running and not _has_headroom(watch, running):
+
+    def check(descriptor: int) -> None:
+        if running and not _has_headroom(descriptor, running):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    watch = watches.new()
+    try:
         before = _start_times.now()
-        spawned = spawn(attempt.argv, attempt.env, attempt.cwd)
+        spawned = spawn(attempt.argv, attempt.env, attempt.cwd, check)
     except BaseException:
         watch.close()
         raise
@@ -122,10 +126,10 @@ def not_started(error: OSError) -> Outcome:
     return Outcome(127 if missing else 126, "spawn", error=what)
 
 
-def _has_headroom(watch: Watch, running: int) -> bool:
-    # A new descriptor has the lowest number that is free, so all below are taken; those above are few, as numbers are reused.
+def _has_headroom(descriptor: int, running: int) -> bool:
+    # A new one has the lowest number that is free, so all below are taken; those above are few, as numbers are reused.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return limit == resource.RLIM_INFINITY or limit - watch.fileno() >= HEADROOM + running
+    return limit == resource.RLIM_INFINITY or limit - descriptor >= HEADROOM + running
 
 
 def _exit_descriptor(pid: int) -> int:

@@ -1,6 +1,8 @@
-"""Watching descriptors: an epoll or kqueue object of one's own, which is itself one descriptor for an event loop to watch.
+"""Watching descriptors until they are readable or at their end.
 
-`selectors` has both as well, and takes twice as long for each of the three descriptors of each process.
+On asyncio one epoll object, with one reader on the event loop, watches all that the processes of a run are known by. Elsewhere
+each process has an epoll or kqueue object of its own, which is itself one descriptor for an event loop to watch. (`selectors`
+has both as well, and takes twice as long for each of the three descriptors of each process.)
 """
 
 from __future__ import annotations
@@ -17,91 +19,111 @@ from miniflow.errors import InternalError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Collection
 
 
 class Watch(Protocol):
     """Tells which of some descriptors are readable, or have reached their end."""
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when one of them is."""
+    def add(self, *descriptors: int) -> None:
+        """Watch some more.
 
-    def add(self, descriptor: int, /) -> None:
-        """Watch one more."""
+        Raises:
+            OSError: No memory is left.
+        """
 
-    def remove(self, descriptor: int, /) -> object:
-        """Watch one no more. All must be removed before they are closed, or the watch be closed first."""
+    def ready(self) -> Collection[int]:
+        """Return those that are to be read: each until it was read empty, or has ended."""
 
-    def ready(self) -> list[int]:
-        """Return those that are readable now."""
+    def again(self, descriptor: int, /) -> None:
+        """Have `ready` return one again: it was not read empty."""
+
+    def ended(self, descriptor: int, /) -> object:
+        """Have `ready` return one no more: it is at its end."""
+
+    async def wait(self) -> None:
+        """Wait until something is ready."""
 
     def close(self) -> None:
-        """Let go of them all."""
+        """Watch nothing any more. Before those that are left are closed."""
 
 
-def new_watch() -> Watch:
-    """Return a watch for any number of descriptors.
+class _Watch:
+    """A watch by a poller of its own, whose descriptor an event loop can watch."""
 
-    Raises:
-        OSError: No descriptor or memory is left.
-    """
-    return _Epoll() if hasattr(select, "epoll") else _Selector()
-
-
-class _Epoll:
-    def __init__(self) -> None:
-        epoll = self._epoll = select.epoll()
-        self.fileno = epoll.fileno
-        self.remove = epoll.unregister
-        self.close = epoll.close
-
-    def add(self, descriptor: int) -> None:
-        self._epoll.register(descriptor, select.EPOLLIN)
-
-    def ready(self) -> list[int]:
-        return [descriptor for descriptor, _ in self._epoll.poll(0)]
-
-
-class _Selector:
-    """A kqueue object, on most other systems."""
+    _poller: select.epoll | selectors.BaseSelector
 
     def __init__(self) -> None:
-        selector = self._selector = selectors.DefaultSelector()
-        self.remove = selector.unregister
-        self.close = selector.close
+        self.ended = self._poller.unregister
+        self.close = self._poller.close
 
     def fileno(self) -> int:
-        fileno = getattr(self._selector, "fileno", None)
+        """Return a descriptor that is readable when one of those that are watched is."""
+        fileno = getattr(self._poller, "fileno", None)
         if fileno is None:
             raise InternalError("this platform has neither epoll nor kqueue")
         descriptor: int = fileno()
         return descriptor
 
-    def add(self, descriptor: int) -> None:
-        self._selector.register(descriptor, selectors.EVENT_READ)
+    def again(self, descriptor: int) -> None:
+        """See `Watch.again`. Whatever is readable is told of each time."""
 
-    def ready(self) -> list[int]:
-        return [key.fd for key, _ in self._selector.select(0)]
+    async def wait(self) -> None:
+        await anyio.wait_readable(self.fileno())
 
 
-class Waiting:
-    """Waits for watches, one coroutine each."""
+class EpollWatch(_Watch):
+    """On Linux."""
 
-    def add(self, watch: Watch) -> None:
-        """Begin with a watch that may be waited for."""
+    def __init__(self) -> None:
+        self._poller: select.epoll = select.epoll()
+        super().__init__()
 
-    def remove(self, watch: Watch) -> None:
-        """Be done with a watch; before it is closed."""
+    def add(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            self._poller.register(descriptor, select.EPOLLIN)
 
-    async def wait(self, watch: Watch) -> None:
-        """Wait until something is ready."""
-        await anyio.wait_readable(watch.fileno())
+    def ready(self) -> Collection[int]:
+        return [descriptor for descriptor, _ in self._poller.poll(0)]
+
+
+class SelectorWatch(_Watch):
+    """By a kqueue object, on most other systems."""
+
+    def __init__(self) -> None:
+        self._poller: selectors.BaseSelector = selectors.DefaultSelector()
+        super().__init__()
+
+    def add(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            self._poller.register(descriptor, selectors.EVENT_READ)
+
+    def ready(self) -> Collection[int]:
+        return [key.fd for key, _ in self._poller.select(0)]
+
+
+class Watches:
+    """Makes the watches of a run."""
+
+    def new(self) -> Watch:
+        """Return a watch for any number of descriptors.
+
+        Raises:
+            OSError: No descriptor or memory is left.
+        """
+        return EpollWatch() if hasattr(select, "epoll") else SelectorWatch()
 
     def close(self) -> None:
         """Let go of everything: nobody waits any more."""
 
 
-class _AsyncioWaiting(Waiting):
-    """The same by one reader on the event loop for as long as it takes: one for each wait takes several times as long.
+_EDGES = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLET", 0)  # there is none outside Linux
+_AT_ONCE = 64
+"""Descriptors that are told of in one turn of the event loop; the others are in the next one."""
+
+
+class AsyncioWatches(Watches):
+    """Watches that share one poller, and one reader on the event loop for as long as it takes.
 
     Raises:
         OSError: No descriptor or memory is left.
@@ -109,54 +131,100 @@ class _AsyncioWaiting(Waiting):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._loop = loop
+        self._watches: dict[int, AsyncioWatch] = {}
+        """By descriptor."""
         self._epoll = select.epoll()
         try:
-            loop.add_reader(self._epoll.fileno(), self._wake)
+            loop.add_reader(self._epoll.fileno(), self._look)
         except BaseException:
             self._epoll.close()
             raise
 
-    def add(self, watch: Watch) -> None:
-        # By its edges: else what nobody reads for the moment, as there is no room for it, would keep the loop busy.
-        self._epoll.register(watch.fileno(), select.EPOLLIN | select.EPOLLET)
-
-    def remove(self, watch: Watch) -> None:
-        if not self._epoll.closed:
-            self._epoll.unregister(watch.fileno())  # closing it does not, if a child of a fork has it open
-
-    async def wait(self, watch: Watch) -> None:
-        if watch.ready():  # its edge may be gone
-            await anyio.lowlevel.checkpoint()
-            return
-        descriptor = watch.fileno()
-        future = self._waiting[descriptor] = self.loop.create_future()
-        try:
-            await future
-        finally:
-            del self._waiting[descriptor]
+    def new(self) -> Watch:
+        """See `Watches.new`."""
+        return AsyncioWatch(self._loop, self._epoll, self._watches)
 
     def close(self) -> None:
-        if not self.loop.is_closed():
-            self.loop.remove_reader(self._epoll.fileno())
+        """See `Watches.close`."""
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
-    def _wake(self) -> None:
-        for descriptor, _ in self._epoll.poll(0):
-            future = self._waiting.get(descriptor)
-            if future is not None and not future.done():
-                future.set_result(None)
+    def _look(self) -> None:
+        for descriptor, _ in self._epoll.poll(0, _AT_ONCE):
+            watch = self._watches.get(descriptor)
+            if watch is not None:
+                watch.again(descriptor)
+                watch.wake()
 
 
-def new_waiting() -> Waiting:
-    """Return what waits best in the event loop that runs."""
+class AsyncioWatch:
+    """A watch by a poller that others use as well."""
+
+    __slots__ = ("_epoll", "_future", "_loop", "_own", "_ready", "_watches")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, epoll: select.epoll, watches: dict[int, AsyncioWatch]) -> None:
+        self._loop = loop
+        self._epoll = epoll
+        self._watches = watches
+        self._own: list[int] = []
+        self._ready: set[int] = set()
+        self._future: asyncio.Future[None] | None = None
+
+    def add(self, *descriptors: int) -> None:
+        """See `Watch.add`."""
+        for descriptor in descriptors:
+            # By its edges: else what nobody reads for the moment, as there is no room for it, would keep the loop busy.
+            self._epoll.register(descriptor, _EDGES)
+            self._own.append(descriptor)
+            self._watches[descriptor] = self
+
+    def ready(self) -> Collection[int]:
+        """See `Watch.ready`."""
+        ready, self._ready = self._ready, set()
+        return ready
+
+    def again(self, descriptor: int) -> None:
+        """See `Watch.again`."""
+        self._ready.add(descriptor)
+
+    def ended(self, descriptor: int) -> None:
+        """See `Watch.ended`. Whatever has ended is told of once."""
+
+    async def wait(self) -> None:
+        """See `Watch.wait`."""
+        if self._ready:
+            await anyio.lowlevel.checkpoint()
+            return
+        self._future = self._loop.create_future()
+        try:
+            await self._future
+        finally:
+            self._future = None
+
+    def wake(self) -> None:
+        """Something is ready."""
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def close(self) -> None:
+        """See `Watch.close`."""
+        for descriptor in self._own:
+            del self._watches[descriptor]
+            if not self._epoll.closed:
+                self._epoll.unregister(descriptor)  # to close it is not enough, if a child of a fork has it open
+        self._own.clear()
+
+
+def new_watches() -> Watches:
+    """Return what watches best in the event loop that runs."""
     asyncio = sys.modules.get("asyncio")
     # A task of it, not a loop alone: that may be the host of another kind of loop, which we are in.
     if asyncio is not None and hasattr(select, "epoll"):
         try:
             if asyncio.current_task() is not None:
-                return _AsyncioWaiting(asyncio.get_running_loop())
+                return AsyncioWatches(asyncio.get_running_loop())
         except (RuntimeError, NotImplementedError, OSError):  # no loop of asyncio, one without readers, no descriptor
-            return Waiting()
-    return Waiting()
+            return Watches()
+    return Watches()
