@@ -19,6 +19,8 @@ SCHEMA = 1
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 LEVELS: Mapping[Level, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
+_LEVELS_OF_ENDS: Mapping[TaskState, Level] = {"succeeded": "info", "cancelled": "warning"}
+
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
 
@@ -233,7 +235,7 @@ class TaskFinished(AttemptEvent):
 
     @property
     def level(self) -> Level:
-        return {"succeeded": "info", "cancelled": "warning"}.get(self.state, "error")  # type: ignore[return-value]
+        return _LEVELS_OF_ENDS.get(self.state, "error")
 
     @property
     def message(self) -> str:
@@ -334,7 +336,7 @@ class RunFinished(Event):
 
     @property
     def level(self) -> Level:
-        return {"succeeded": "info", "cancelled": "warning"}.get(self.state, "error")  # type: ignore[return-value]
+        return _LEVELS_OF_ENDS.get(self.state, "error")
 
     @property
     def message(self) -> str:

@@ -29,16 +29,21 @@ from miniflow.terminal import has_colors, is_movable
 
 if TYPE_CHECKING:
     from miniflow.github_log import GithubLog
+    from miniflow.lifeline import Lifeline
     from miniflow.live import LiveDisplay
-
-NEEDED_DESCRIPTORS = 16
 
 LogFormat: TypeAlias = Literal["console", "json", "github"]
 """Lines for people, every event as JSON, lines for the log of GitHub Actions."""
 
 
 def run_in_foreground(
-    flow: str, *, log_format: LogFormat, level: Level, junit: Path | None = None, **options: Unpack[RunOptions]
+    flow: str,
+    *,
+    log_format: LogFormat,
+    level: Level,
+    junit: Path | None = None,
+    lifeline: Lifeline | None = None,
+    **options: Unpack[RunOptions],
 ) -> int:
     """Run a flow and show it; return the exit status, unless a signal stopped it: then end by that signal.
 
@@ -47,11 +52,11 @@ def run_in_foreground(
         log_format: What is shown.
         level: Events below it are not shown.
         junit: Where to write the run as JUnit XML when it is over, however it has ended.
+        lifeline: Of a guardian that is there already.
 
     Raises:
         MiniFlowError: As `run_flow`.
     """
-    _check_descriptors()
     _keep_memory()
     own_descriptors()
     renderer = JsonRenderer()
@@ -72,7 +77,7 @@ def run_in_foreground(
         display = Display(renderer, use_json=log_format == "json", level=level, has_colors=colors, ending=ending)
     foreground = _Foreground(renderer, display, options.get("grace", DEFAULT_GRACE_S))
     try:
-        anyio.run(lambda: foreground.go(flow, options))
+        anyio.run(lambda: foreground.go(flow, lifeline, options))
     finally:
         foreground.signals.end_by_the_next()
         is_told = foreground.run_dir is None or _tell(foreground.run_dir, junit, has_summary=log_format == "github")
@@ -110,23 +115,6 @@ def _tell(run_dir: Path, junit: Path | None, *, has_summary: bool) -> bool:
     return True
 
 
-def _check_descriptors() -> None:
-    """See that there is room for an event loop, one task and the record: without, asyncio fails with a traceback of its own.
-
-    Raises:
-        OutputError: There is none.
-    """
-    held: list[int] = []
-    try:
-        while len(held) < NEEDED_DESCRIPTORS:
-            held.append(os.dup(2))
-    except OSError as error:
-        raise OutputError(f"a run needs {NEEDED_DESCRIPTORS} descriptors: {error.strerror}; raise `ulimit -n`") from None
-    finally:
-        for descriptor in held:
-            os.close(descriptor)
-
-
 def _keep_memory() -> None:
     """Have the C library keep what is freed and soon needed again, as the buffers of each chunk of output.
 
@@ -146,11 +134,11 @@ class _Foreground:
         self.result: RunResult | None = None
         self.stopped_by: int | None = None
 
-    async def go(self, flow: str, options: RunOptions) -> None:
+    async def go(self, flow: str, lifeline: Lifeline | None, options: RunOptions) -> None:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._stop_on_signal)
-                async with open_shown(flow, self._display, self._renderer, **options) as run:
+                async with open_shown(flow, self._display, self._renderer, lifeline, **options) as run:
                     gc.freeze()  # the plan stays to the end
                     gc.enable()
                     self._run = run

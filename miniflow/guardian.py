@@ -38,11 +38,13 @@ _SHORT_OF_DESCRIPTORS = (23, 24)  # ENFILE and EMFILE
 class Guarded:
     """What is known of an attempt, to find its processes by."""
 
-    __slots__ = ("asked_at", "leader", "marks", "sessions")
+    __slots__ = ("asked_at", "leader", "marks", "sessions", "text")
 
     def __init__(self, marks: tuple[bytes, ...]) -> None:
         self.marks = marks
         """Entries of the environment (`NAME=value`) that its processes have, all of them; nobody else has all of them."""
+        self.text = b"\0".join((*marks, b""))
+        """The same, as they are noted."""
         self.leader: int | None = None
         """The pid of its first process, and hence its group; None as long as it is not known."""
         self.sessions: dict[int, int] = {}
@@ -67,7 +69,7 @@ def noted(attempt: Guarded) -> bytes:
     """Return a slot's content."""
     leader = attempt.leader or 0
     started = attempt.sessions.get(leader, 0)
-    text = b"\0".join((b"%d\0%d\0%r" % (leader if started else 0, started, attempt.asked_at or 0.0), *attempt.marks, b""))
+    text = b"%d\0%d\0%r\0%b" % (leader if started else 0, started, attempt.asked_at or 0.0, attempt.text)
     assert _LENGTH_BYTES + len(text) <= SLOT_BYTES
     return len(text).to_bytes(_LENGTH_BYTES, "big") + text
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from miniflow.arguments import plan_options, read_parallel
 from miniflow.commands import system_errors
-from miniflow.errors import FlowError, UsageError
+from miniflow.errors import FlowError, OutputError, UsageError
+from miniflow.lifeline import Lifeline
 from miniflow.loading import load
 from miniflow.prepare import plan_flow, write_script
 
 if TYPE_CHECKING:
     from miniflow.events import Level
     from miniflow.foreground import LogFormat
+
+NEEDED_DESCRIPTORS = 16
 
 
 def launch(
@@ -67,10 +70,6 @@ def launch(
         # One that begins with a dash would be an option of whoever is given it.
         echo(path if relative.startswith("..") else f"./{relative}" if relative.startswith("-") else relative)
         return 0
-    with hidden("rich"):  # half of our start would be structlog's, loading it for tracebacks that we never print
-        load("asyncio", "miniflow.foreground")
-    from miniflow.foreground import run_in_foreground
-
     if log_format == "auto":
         log_format = "console" if sys.stdout.isatty() else "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "json"
     report_to = None
@@ -81,10 +80,22 @@ def launch(
             raise UsageError("--junit is empty; name a file, or leave the option away")
         check_junit(report_to := Path(junit))
     options |= {"parallel": limit, "resume": resume if resume is not None else False}
+    _check_descriptors()
+    lifeline = Lifeline()
     try:
+        lifeline.open(os.path.basename(flow))  # so that the guardian is up by the time that tasks want the processors
+        with hidden("rich"):  # half of our start would be structlog's, loading it for tracebacks that we never print
+            load("asyncio", "miniflow.foreground")
+        from miniflow.foreground import run_in_foreground
+
         with system_errors():
             return run_in_foreground(
-                flow, log_format=cast("LogFormat", log_format), level=cast("Level", level), junit=report_to, **options
+                flow,
+                log_format=cast("LogFormat", log_format),
+                level=cast("Level", level),
+                junit=report_to,
+                lifeline=lifeline,
+                **options,
             )
     except FlowError as error:
         if log_format == "github":
@@ -93,6 +104,25 @@ def launch(
             for line in problem_commands(error.problems, None, os.environ):
                 echo(line)
         raise
+    finally:
+        lifeline.close()
+
+
+def _check_descriptors() -> None:
+    """See that there is room for an event loop, one task and the record: without, asyncio fails with a traceback of its own.
+
+    Raises:
+        OutputError: There is none.
+    """
+    held: list[int] = []
+    try:
+        while len(held) < NEEDED_DESCRIPTORS:
+            held.append(os.dup(2))
+    except OSError as error:
+        raise OutputError(f"a run needs {NEEDED_DESCRIPTORS} descriptors: {error.strerror}; raise `ulimit -n`") from None
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

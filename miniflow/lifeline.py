@@ -41,13 +41,15 @@ class Lifeline:
         self._free: list[int] = []
 
     def open(self, flow: str) -> None:
-        """Start the guardian of a run of this flow. Does not wait until it is up: what is noted meanwhile, it reads then.
+        """Start the guardian of a run of this flow, unless it was before.
+
+        Does not wait until it is up: what is noted meanwhile, it reads then.
 
         Raises:
             HostError: It cannot be started.
         """
         with self._lock:
-            if self._is_closed or not guardian.is_supported():
+            if self._is_wanted or self._is_closed or not guardian.is_supported():
                 return
             self._flow = flow
             try:

@@ -109,6 +109,7 @@ async def prepare_run(
     flow: FlowLike,
     sinks: Sequence[Sink],
     renderer: JsonRenderer,
+    lifeline: Lifeline | None = None,
     *,
     parallel: int = 1,
     resume: bool | str = False,
@@ -120,12 +121,13 @@ async def prepare_run(
         flow: As of `run_flow`, like the options.
         sinks: Told after the record.
         renderer: What the record is rendered by.
+        lifeline: Of a guardian that is there already; closed when the run is over. Else the run has one of its own.
     """
     check_parallel(parallel)
     if not isinstance(resume, bool | str):
         raise UsageError(f"resume must be True, or the id of a run, not {resume!r}")
 
-    lifeline = Lifeline()
+    lifeline = lifeline or Lifeline()
     lock = threading.Lock()
     is_given_up = False
     closing: list[Callable[[], None]] = []

@@ -15,6 +15,7 @@ import anyio.abc
 from miniflow.events import Event
 from miniflow.feed import EventFeed
 from miniflow.interrupts import uninterrupted
+from miniflow.lifeline import Lifeline
 from miniflow.observer import Reader
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.prepare import (
@@ -151,7 +152,7 @@ class SinkFeed(Sink, Reader, Protocol):
 
 
 def open_shown(
-    flow: FlowLike, feed: SinkFeed, renderer: JsonRenderer, **options: Unpack[RunOptions]
+    flow: FlowLike, feed: SinkFeed, renderer: JsonRenderer, lifeline: Lifeline | None = None, **options: Unpack[RunOptions]
 ) -> contextlib.AbstractAsyncContextManager[OpenRun]:
     """Run a flow while the block runs, as `open_run` does, for whoever reads the feed.
 
@@ -159,10 +160,11 @@ def open_shown(
         flow: As of `run_flow`.
         feed: Of the caller's making; closed when the run is over.
         renderer: What the record is rendered by. The feed renders events by it as well at no cost.
+        lifeline: Of a guardian that is there already; closed when the run is over.
         options: As of `run_flow`.
     """
     opened = contextlib.asynccontextmanager(uninterrupted(_opened))
-    return opened(OpenRun, flow, feed, renderer, **options)
+    return opened(OpenRun, flow, feed, renderer, lifeline, **options)
 
 
 async def _opened(
@@ -170,6 +172,7 @@ async def _opened(
     flow: FlowLike,
     feed: SinkFeed,
     renderer: JsonRenderer,
+    lifeline: Lifeline | None = None,
     **options: Unpack[RunOptions],
 ) -> AsyncIterator[AnyRun]:
     scope = _own_scope()
@@ -182,7 +185,7 @@ async def _opened(
         nonlocal run, failure
         try:
             with scope:
-                prepared = await prepare_run(flow, [feed], renderer, **options)
+                prepared = await prepare_run(flow, [feed], renderer, lifeline, **options)
                 run = new_run(prepared, scope)
                 is_ready.set()
                 await run._go(feed)

@@ -16,8 +16,11 @@ from miniflow.values import dataclass
 _Signature: TypeAlias = tuple[int, int, int, int, int]
 
 # A file that changes twice within one tick of its file system's clock, and keeps its size, looks unchanged. So what had
-# changed shortly before it was read is not known by its looks. (Of the file systems in use, FAT has the slowest clock.)
+# changed shortly before it was read is not known by its looks. Of the clocks in use, FAT's is the slowest. One that tells
+# fractions of a second ticks at least a hundred times in one; it may be another machine's, and not quite agree with ours.
 _SLOWEST_TICK_NS = 2_000_000_000
+_FINE_TICK_NS = 100_000_000
+_SECOND_NS = 1_000_000_000
 _READ_BYTES = 1024 * 1024
 
 
@@ -38,15 +41,15 @@ class Scripts:
     """
 
     def __init__(self, tasks_dir: str, names: Iterable[str]) -> None:
-        self._tasks_dir = tasks_dir
-        self._contents = {name: self._read(name) for name in dict.fromkeys(names)}
+        self._paths = {name: os.path.join(tasks_dir, name) for name in names}
+        self._contents = {name: self._read(name) for name in self._paths}
         self.planned: Mapping[str, str | None] = {name: content.sha256 for name, content in self._contents.items()}
         """The SHA-256 of each when this was made; None if it could not be read."""
 
     def unread_bytes(self, name: str) -> int | None:
         """Return how much there is to read before it is known what a script holds now; None: it is known. Quick."""
         try:
-            stat = os.stat(os.path.join(self._tasks_dir, name))
+            stat = os.stat(self._paths[name])
         except OSError:
             return 0
         return None if _signature(stat) == self._contents[name].signature else stat.st_size
@@ -62,18 +65,27 @@ class Scripts:
     def _read(self, name: str) -> _Content:
         sha256 = hashlib.sha256()
         try:
-            with open(os.path.join(self._tasks_dir, name), "rb", buffering=0) as script:
-                before = os.fstat(script.fileno())
+            script = os.open(self._paths[name], os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                before = os.fstat(script)
                 began_ns = time.time_ns()
-                while data := script.read(_READ_BYTES):
+                while data := os.read(script, _READ_BYTES):
                     sha256.update(data)
-                after = os.fstat(script.fileno())
+                after = os.fstat(script)
+            finally:
+                os.close(script)
         except OSError:
             return _Content(None, None)
         if _signature(before) != _signature(after):
             return _Content(None, None)  # it is being written
-        is_old = began_ns - max(before.st_mtime_ns, before.st_ctime_ns) > _SLOWEST_TICK_NS
+        is_old = began_ns - max(before.st_mtime_ns, before.st_ctime_ns) > _tick_ns(before)
         return _Content(sha256.hexdigest(), _signature(before) if is_old else None)
+
+
+def _tick_ns(stat: os.stat_result) -> int:
+    """Return how long a file's times may stay what they are while it changes."""
+    is_fine = stat.st_mtime_ns % _SECOND_NS and stat.st_ctime_ns % _SECOND_NS
+    return _FINE_TICK_NS if is_fine else _SLOWEST_TICK_NS
 
 
 def _signature(stat: os.stat_result) -> _Signature:

@@ -99,7 +99,7 @@ def _dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], Any]:
         body |= {_OWN: own, "__slots__": tuple(own), "__match_args__": tuple(fields), "__qualname__": cls.__qualname__}
         body |= {name: _OfDataclasses(name, fields, frozen) for name in ("__dataclass_fields__", "__dataclass_params__")}
         made: Any = type(cls)(cls.__name__, cls.__bases__, body)  # slots cannot be added to a class that is there
-        _add_init(made, fields, frozen)
+        made.__init__ = _Init(made, fields, frozen)
         _add_comparison(made, fields, frozen)
         _add_repr(made, fields)
         if frozen:
@@ -110,7 +110,22 @@ def _dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], Any]:
     return decorate
 
 
-def _add_init(made: Any, fields: Mapping[str, _Field], frozen: bool) -> None:
+class _Init:
+    """A class's `__init__`, compiled when the first of its instances is made, or when somebody looks at it.
+
+    Most of the time that a class takes is that, and of a command's classes it needs half.
+    """
+
+    def __init__(self, made: Any, fields: Mapping[str, _Field], frozen: bool) -> None:
+        self._parts = made, fields, frozen
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        made = self._parts[0]
+        init = made.__init__ = _compiled_init(*self._parts)
+        return init.__get__(instance, owner)
+
+
+def _compiled_init(made: Any, fields: Mapping[str, _Field], frozen: bool) -> Any:
     known: dict[str, Any] = {"_missing": _MISSING}
     parameters, made_new, assigned = [], [], []
     for name, each in fields.items():
@@ -132,10 +147,11 @@ def _add_init(made: Any, fields: Mapping[str, _Field], frozen: bool) -> None:
         extended = f" if self.__class__ is not _made: return _fill(self, {', '.join(fields)})"
         lines = [*made_new, extended, " _become(self, _open)", *assigned, " self.__class__ = _made"]
     exec(f"def __init__(self, {', '.join(parameters)}):\n" + "\n".join(lines or [" pass"]), known)  # noqa: S102  names of fields
-    made.__init__ = known["__init__"]
-    made.__init__.__qualname__ = f"{made.__qualname__}.__init__"
-    made.__init__.__module__ = made.__module__
-    made.__init__.__annotations__ = {**{name: each.type for name, each in fields.items()}, "return": None}
+    init = known["__init__"]
+    init.__qualname__ = f"{made.__qualname__}.__init__"
+    init.__module__ = made.__module__
+    init.__annotations__ = {**{name: each.type for name, each in fields.items()}, "return": None}
+    return init
 
 
 def _filler(setters: Sequence[Callable[[object, Any], None]]) -> Callable[..., None]:

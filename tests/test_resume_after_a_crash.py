@@ -301,7 +301,9 @@ def check_calls_that_fail(space: Space, kind: str, number: int, growth: int) -> 
             assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before, what
             new = space.latest("good")
             if answer["status"] == 0:
-                assert {(task.state, task.attempts > 0) for task in read_run(new).tasks.values()} == {
+                ends = {(task.state, task.attempts > 0) for task in read_run(new).tasks.values()}
+                # What a script holds that cannot be read nobody knows: then its task runs again.
+                assert ends | ({("succeeded", False)} if kind == "read" else set()) == {
                     ("succeeded", False),
                     ("succeeded", True),
                 }, what

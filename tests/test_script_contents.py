@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -54,7 +56,7 @@ def test_a_change_in_the_same_instant_that_keeps_the_size_and_the_time_is_notice
 def test_a_script_that_has_not_changed_for_long_is_not_read_again(
     tmp_path: Path, script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("miniflow.scripts._SLOWEST_TICK_NS", -(10**18))
+    monkeypatch.setattr("miniflow.scripts._tick_ns", lambda stat: -(10**18))
     scripts = Scripts(str(tmp_path), ["a.py"])
     assert scripts.unread_bytes("a.py") is None
 
@@ -62,6 +64,27 @@ def test_a_script_that_has_not_changed_for_long_is_not_read_again(
 
     assert scripts.unread_bytes("a.py") == 3
     assert now(scripts, "a.py") == sha256(b"one")
+
+
+@pytest.mark.parametrize("changed_s", [5, 0.5])
+def test_what_a_clock_of_whole_seconds_says_is_believed_after_two_of_them(
+    tmp_path: Path, script: Path, monkeypatch: pytest.MonkeyPatch, changed_s: float
+) -> None:
+    at_ns = 1_700_000_000 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: at_ns + int(changed_s * 10**9))
+    fraction_ns = 0
+
+    def stat_of_then(_: object) -> object:
+        return SimpleNamespace(
+            st_dev=1, st_ino=1, st_size=3, st_mtime_ns=at_ns + fraction_ns, st_ctime_ns=at_ns + fraction_ns, st_mode=0o100644
+        )
+
+    monkeypatch.setattr(os, "fstat", stat_of_then)
+    monkeypatch.setattr(os, "stat", stat_of_then)
+
+    assert (Scripts(str(tmp_path), ["a.py"]).unread_bytes("a.py") is None) == (changed_s > 2)
+    fraction_ns = 4_000_000
+    assert Scripts(str(tmp_path), ["a.py"]).unread_bytes("a.py") is None
 
 
 def test_a_script_that_is_gone_is_unknown_until_it_is_there_again(tmp_path: Path, script: Path) -> None:
