@@ -67,15 +67,16 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event as its JSON object, keys in the contract's order."""
-        return {
-            "timestamp": self.timestamp,
+        fields = {
+            "timestamp": format_timestamp(self.at_ns),
             "level": self.level,
             "event": self.name,
             "message": self.message,
             "flow": self.flow,
             "run_id": self.run_id,
-            **self.details(),
         }
+        fields.update(self.details())
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,9 @@ class TaskStarted(AttemptEvent):
         return f"{self.task_id} started" if self.attempt == 1 else f"{self.task_id} started, attempt {self.attempt}"
 
     def details(self) -> dict[str, Any]:
-        details = {**AttemptEvent.details(self), "pid": self.pid, "argv": self.argv}
+        details = AttemptEvent.details(self)
+        details["pid"] = self.pid
+        details["argv"] = self.argv
         if self.start_time is not None:
             details["start_time"] = self.start_time
         if self.reason is not None:
@@ -181,7 +184,8 @@ class TaskOutput(AttemptEvent):
         return self.line
 
     def details(self) -> dict[str, Any]:
-        details = {**AttemptEvent.details(self), "stream": self.stream}
+        details = AttemptEvent.details(self)
+        details["stream"] = self.stream
         if self.partial:
             details["partial"] = True
         return details
@@ -249,16 +253,17 @@ class TaskFinished(AttemptEvent):
         return f"{self.task_id} {how}{attempts}{error}"
 
     def details(self) -> dict[str, Any]:
-        return {
-            **AttemptEvent.details(self),
-            "state": self.state,
-            "exit_status": self.exit_status,
-            "reason": self.reason,
-            **({"signal": self.signal} if self.signal else {}),
-            **({"error": self.error} if self.error else {}),
-            "duration_s": self.duration_s,
-            "attempts": self.attempts,
-        }
+        details = AttemptEvent.details(self)
+        details["state"] = self.state
+        details["exit_status"] = self.exit_status
+        details["reason"] = self.reason
+        if self.signal:
+            details["signal"] = self.signal
+        if self.error:
+            details["error"] = self.error
+        details["duration_s"] = self.duration_s
+        details["attempts"] = self.attempts
+        return details
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,8 @@ def _filler(setters: Sequence[Callable[[object, Any], None]]) -> Callable[..., N
 
 def _not_frozen(made: Any) -> Any:
     """Return a class that can be assigned to, and whose instances can become those of the other, as they are laid out alike."""
-    body = {"__slots__": made.__slots__, "__setattr__": object.__setattr__}
+    # Both: C code sets attributes only of a class whose bases have neither of them changed.
+    body = {"__slots__": made.__slots__, "__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
     return type(made)(made.__name__, made.__bases__, body)
 
 
