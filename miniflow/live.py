@@ -46,8 +46,11 @@ _END = "\x1b[?25h\x1b[?2026l"
 _ERASE_BELOW = "\r\x1b[J"
 
 
-class LiveDisplay(Feed[Item]):
+class LiveDisplay(Feed[Item | bytes | memoryview]):
     """A sink that shows a run on the terminal; `show` does the drawing.
+
+    While `show` has nothing to do, lines are written as soon as they are a block; what the terminal does not take at once, a
+    memoryview, is left to `show`. So the terminal is at work while the next lines come in. What `show` has no time for waits.
 
     Args:
         level: Events below it do not scroll by.
@@ -64,6 +67,9 @@ class LiveDisplay(Feed[Item]):
         self._lines = TerminalLines(has_colors=has_colors)
         self._block: list[bytes] = []
         self._block_bytes = 0
+        self._rest: bytes | memoryview = b""
+        """Of a block that was written in part: it comes before all else."""
+        self._is_shown = False
         self._drawer: RegionDrawer | None = None
         self._region = ""
         """As it stands on the terminal."""
@@ -79,11 +85,19 @@ class LiveDisplay(Feed[Item]):
 
     def emit(self, item: Item) -> None:
         """See `Sink.emit`."""
-        if isinstance(item, OutputChunk):
-            if LEVELS[item.template.level] >= self._minimum:
-                self.put(item, len(item.text) + 100 * (item.text.count("\n") + 1))
-        else:
+        if not isinstance(item, OutputChunk):
             self.put(item, 1000)
+        elif LEVELS[item.template.level] >= self._minimum:
+            if not self._is_shown:
+                self.put(item, len(item.text) + 1000)
+                return
+            lines = self._lines.render(item).encode()
+            if not self.is_awaited:
+                self.put(lines, len(lines) + 100)
+                return
+            self._add_lines(lines)
+            if self._block_bytes >= BLOCK_BYTES and (rest := self._terminal.write_now(self._written(self._region))):
+                self.put(memoryview(rest), len(rest))
 
     def lose_patience(self, seconds: float) -> None:
         """Wait for a terminal that stands still for so many seconds more."""
@@ -95,12 +109,16 @@ class LiveDisplay(Feed[Item]):
         progress = Progress([task.id for task in run.plan.tasks])
         longest = max(len(task.id) for task in run.plan.tasks)
         self._measure(longest)
+        self._is_shown = True
         async with anyio.create_task_group() as group:
             group.start_soon(self._get_ready_to_draw, run, progress)
             try:
                 is_over = False
                 while not is_over:
                     is_over = await self._take_in(progress, began)
+                    if self._rest:
+                        await self._terminal.write(self._rest)
+                        self._rest = b""
                     now = time.monotonic()
                     self._measure(longest)
                     region = "" if is_over else self._drawn(progress, now, now - began)
@@ -129,9 +147,16 @@ class LiveDisplay(Feed[Item]):
                 if not items:
                     return True
                 for item in items:
-                    if isinstance(item, Event):
-                        progress.apply(item, time.monotonic() - began)
-                    self._add(item)
+                    if isinstance(item, memoryview):
+                        self._rest = item  # the first of them all: the feed was empty
+                    elif isinstance(item, bytes):
+                        self._add_lines(item)
+                    else:
+                        if isinstance(item, Event):
+                            progress.apply(item, time.monotonic() - began)
+                        self._add(item)
+                if self._rest:
+                    break
         return False
 
     def _add(self, item: Item) -> None:
@@ -142,8 +167,11 @@ class LiveDisplay(Feed[Item]):
         if isinstance(event, RunFinished):
             self._last = lines
             return
-        self._block.append(lines.encode())  # each for itself, while it is at hand: all together would be copied once more
-        self._block_bytes += len(self._block[-1])
+        self._add_lines(lines.encode())
+
+    def _add_lines(self, lines: bytes) -> None:
+        self._block.append(lines)
+        self._block_bytes += len(lines)
 
     def _measure(self, longest_name: int) -> None:
         """See how large the terminal is now."""
