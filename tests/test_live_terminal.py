@@ -16,7 +16,7 @@ from miniflow.events import RunStarted, TaskFinished, TaskRetrying, TaskStarted
 from miniflow.progress import Progress, estimate
 from miniflow.region import RegionDrawer
 from tests.conftest import Space, events, only
-from tests.terminals import Terminal
+from tests.terminals import COMMANDS, Terminal
 
 AT: Any = (0, "f", "r")
 BAR = re.compile(r"^ [━╍─]+  \d+/\d+  ", re.MULTILINE)
@@ -211,6 +211,33 @@ def test_a_terminal_that_stands_still_keeps_nobody_from_stopping_the_run(waiting
     assert terminal.process.wait() == -signal.SIGTERM
     assert json.loads((waiting.latest("f") / "run.json").read_text())["state"] == "cancelled"
     terminal.close()
+
+
+@pytest.mark.parametrize("read_bytes", [300, 4096, 1024 * 1024])
+def test_every_line_comes_once_and_in_order_however_slowly_the_terminal_reads(waiting: Waiting, read_bytes: int) -> None:
+    """Lines come while the run is drawn: large blocks of them, and single ones in between."""
+    count = 200_000 if read_bytes > 300 else 20_000
+    waiting.script(
+        "waits.py",
+        f"{WAITS.replace('sys.exit', '')}\n"
+        "name = os.environ['MINIFLOW_TASK_ID']\n"
+        f"for n in range({count} if name != 'few' else 50):\n"
+        "    if n % 20_000 == 0 or name == 'few': sys.stdout.flush()\n"
+        "    sys.stdout.write(f'{n} of what a task prints, for a line of some length\\n')\n",
+    )
+    waiting.tasks("first", "second", "few", env={"PYTHONUNBUFFERED": ""})
+    terminal = Terminal(waiting, "run", "f", "--parallel", "3")
+    terminal.until(bars)
+    for task_id in ("first", "second", "few"):
+        waiting.tell(task_id)
+
+    terminal.read_all(read_bytes)
+
+    assert terminal.process.wait() == 0
+    written = COMMANDS.sub("", terminal.shown.decode().replace("\x1b[J", "\n"))  # what stood there is gone
+    printed = re.findall(r"^(\w+) +│ (\d+) of what a task prints, for a line of some length$", written, re.MULTILINE)
+    for task_id, lines in (("first", count), ("second", count), ("few", 50)):
+        assert [int(number) for name, number in printed if name == task_id] == list(range(lines))
 
 
 def test_without_colors_there_is_no_color_and_all_the_rest(waiting: Waiting) -> None:
