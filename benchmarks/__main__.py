@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import comparisons, growth, micro, own_time, startup
+from benchmarks import comparisons, drawing, growth, micro, own_time, startup
 from benchmarks.contenders import Contender, Floor, MiniFlow
 from benchmarks.machine import machine, versions
 from benchmarks.measure import BenchmarkError
 from benchmarks.peers import peers
-from benchmarks.report import Result, as_markdown, as_text, targets, write_page
+from benchmarks.report import TARGETS, Result, as_markdown, as_text, targets, write_page
 from benchmarks.workloads import Workload, large_flow
 from benchmarks.workloads import comparisons as compared
 
@@ -76,6 +76,7 @@ def benchmarks(plan: Plan) -> dict[str, Callable[[], list[Result]]]:
         "startup": lambda: [startup.start_up(plan.place("startup"), plan.rounds * 4)],
         "scheduler": lambda: [micro.scheduler([1_000, 10_000] if quick else [1_000, 10_000, 100_000, 1_000_000], plan.rounds)],
         "capture": lambda: [micro.capturing(100_000 if quick else 1_000_000, plan.rounds)],
+        "drawing": lambda: [drawing.drawing(compared(quick=quick)["logs"], plan.place("drawing"), plan.rounds * 2)],
         "profile": profile,
     }
 
@@ -131,7 +132,10 @@ def main() -> int:
     if options.json is not None:
         options.json.write_text(json.dumps({**about, "results": [asdict(result) for result in results]}, indent=1) + "\n")
     if options.write_readme:
-        tables = {result.name: as_markdown(result, _in_a_line(about)) for result in results}
+        is_whole = len(summary.rows) == len(TARGETS)  # else what others have measured would be gone
+        tables = {
+            result.name: as_markdown(result, _in_a_line(about)) for result in results if is_whole or result is not summary
+        }
         write_page(PAGE, {"machine": _in_full(about), **tables})
     return 0
 

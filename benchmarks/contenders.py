@@ -71,15 +71,15 @@ class Prepared:
     """The file that tells how much memory it has used, in kB, if it does."""
     tasks: int = 0
 
-    def run(self) -> Sample:
-        """Run it once.
+    def run(self, terminal: int | None = None) -> Sample:
+        """Run it once, on a terminal if there is one.
 
         Raises:
             BenchmarkError: It failed, or says itself that not every task has succeeded.
         """
         for path in self.leftovers:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        sample = run(self.argv, cwd=self.folder, env=self.env, stdin=self.stdin)
+        sample = run(self.argv, cwd=self.folder, env=self.env, stdin=self.stdin, terminal=terminal)
         if self.journals is not None:
             own_s, succeeded = read_journal(self.journals)
             if succeeded != self.tasks:

@@ -47,15 +47,18 @@ def spread(figures: Sequence[float]) -> Spread:
     return Spread(statistics.median(figures), min(figures), max(figures))
 
 
-def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: Path | None = None) -> Sample:
-    """Run a command to its end; what it prints goes nowhere.
+def run(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: Path | None = None, terminal: int | None = None
+) -> Sample:
+    """Run a command to its end; what it prints goes nowhere, or to a terminal.
 
     Raises:
         BenchmarkError: It did not exit with 0.
     """
     with tempfile.TemporaryFile() as errors, open(stdin or os.devnull, "rb") as source:
         began = time.perf_counter()
-        process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=source, stdout=subprocess.DEVNULL, stderr=errors)
+        stdout, stderr = (subprocess.DEVNULL, errors) if terminal is None else (terminal, terminal)
+        process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=source, stdout=stdout, stderr=stderr)
         try:
             # Not `process.wait`: only this tells of the resources of one child, whatever else has been measured before.
             _, status, usage = os.wait4(process.pid, 0)

@@ -32,6 +32,8 @@ TARGETS = (
     ("100 empty Python tasks, the whole command: wall ÷ floor", "1.30", "1.20", "small-100", "{:.3f}"),
     ("CPU per task beyond the floor's, 10,000 times `true`, µs", "300", "180", "spawn-10000", "{:.0f}"),
     ("8 tasks that print lines of 100 bytes: million lines a second", "1.5", "3", "logs-1000000", "{:.2f}"),
+    ("the same on a terminal, with what runs drawn below: wall ÷ without", "1.05", "1.02", "drawing", "{:.3f}"),
+    ("the same, all in colours", "1.05", "1.02", "drawing in colours", "{:.3f}"),
     ("memory of MiniFlow itself at 10,000 tasks, MB", "60", "45", "memory-10000", "{:.0f}"),
     ("memory of MiniFlow itself at 100,000 tasks, MB", "200", "120", "memory-100000", "{:.0f}"),
     ("load, check and plan 100,000 tasks with 300,000 dependencies, s", "1.0", "0.5", "load-100000", "{:.2f}"),

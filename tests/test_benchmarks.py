@@ -137,7 +137,17 @@ def test_a_name_that_does_not_exist_is_refused() -> None:
 def test_the_page_has_a_place_for_every_table(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text((ROOT / "benchmarks" / "README.md").read_text())
-    names = [*workloads.comparisons(quick=True), "machine", "targets", "growth", "load", "startup", "scheduler", "capture"]
+    names = [
+        *workloads.comparisons(quick=True),
+        "machine",
+        "targets",
+        "growth",
+        "load",
+        "startup",
+        "scheduler",
+        "capture",
+        "drawing",
+    ]
     names += ["profile-spawn", "profile-logs", "profile-load", "profile-imports"]
 
     write_page(page, dict.fromkeys(names, "| here |"))
