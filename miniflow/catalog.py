@@ -180,6 +180,18 @@ def _may_be_there(path: str) -> bool:
     return True
 
 
+def tasks_dir_problem(tasks_dir: AnyPath) -> Problem | None:
+    """Return what is wrong with the directory of the scripts; None if it is there."""
+    try:
+        if stat.S_ISDIR(os.stat(tasks_dir).st_mode):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        return Problem(f"cannot read the tasks directory: {_reason(error)}", file=shown(tasks_dir))
+    return Problem("no such directory; set it with --tasks-dir", file=shown(tasks_dir))
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ValueError):  # said by each version of Python in words of its own
         return "a NUL character, or half of a surrogate pair, in its name"

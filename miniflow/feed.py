@@ -60,7 +60,10 @@ class Feed(Generic[Held]):
         while not self._held and not self._is_closed:
             if self._has_items is None:
                 self._has_items = anyio.Event()
-            await self._has_items.wait()
+            try:
+                await self._has_items.wait()
+            finally:
+                self._has_items = None  # who was cancelled waits no more
         held, self._held = self._held, []
         self._characters = 0
         self._tell_of_room()

@@ -27,7 +27,7 @@ from miniflow.progress import Estimates, Progress, estimate
 from miniflow.running import OpenRun
 from miniflow.sinks import Item
 from miniflow.sinks.colored import TerminalLines
-from miniflow.stdout import Output
+from miniflow.stdout import Data, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ _END = "\x1b[?25h\x1b[?2026l"
 _ERASE_BELOW = "\r\x1b[J"
 
 
-class LiveDisplay(Feed[Item | bytes | memoryview]):
+class LiveDisplay(Feed[Item | bytes]):
     """A sink that shows a run on the terminal; `show` does the drawing.
 
-    While `show` has nothing to do, lines are written as soon as they are a block; what the terminal does not take at once, a
-    memoryview, is left to `show`. So the terminal is at work while the next lines come in. What `show` has no time for waits.
+    While `show` has nothing to do, lines are written as soon as they are a block; what the terminal does not take at once is
+    left to `show`. So the terminal is at work while the next lines come in. What `show` has no time for waits.
 
     Args:
         level: Events below it do not scroll by.
@@ -67,7 +67,7 @@ class LiveDisplay(Feed[Item | bytes | memoryview]):
         self._lines = TerminalLines(has_colors=has_colors)
         self._block: list[bytes] = []
         self._block_bytes = 0
-        self._rest: bytes | memoryview = b""
+        self._rest: Data = b""
         """Of a block that was written in part: it comes before all else."""
         self._is_shown = False
         self._drawer: RegionDrawer | None = None
@@ -97,7 +97,8 @@ class LiveDisplay(Feed[Item | bytes | memoryview]):
                 return
             self._add_lines(lines)
             if self._block_bytes >= BLOCK_BYTES and (rest := self._terminal.write_now(self._written(self._region))):
-                self.put(memoryview(rest), len(rest))
+                self._rest = rest
+                self.put(b"", len(rest))
 
     def lose_patience(self, seconds: float) -> None:
         """Wait for a terminal that stands still for so many seconds more."""
@@ -142,21 +143,17 @@ class LiveDisplay(Feed[Item | bytes | memoryview]):
     async def _take_in(self, progress: Progress, began: float) -> bool:
         """Take what has happened, for a while or until there is a lot of it; return whether the run is over."""
         with anyio.move_on_after(REFRESH_S):
-            while self._block_bytes < BLOCK_BYTES:
+            while self._block_bytes < BLOCK_BYTES and not self._rest:
                 items = await self.take()
                 if not items:
                     return True
                 for item in items:
-                    if isinstance(item, memoryview):
-                        self._rest = item  # the first of them all: the feed was empty
-                    elif isinstance(item, bytes):
+                    if isinstance(item, bytes):
                         self._add_lines(item)
                     else:
                         if isinstance(item, Event):
                             progress.apply(item, time.monotonic() - began)
                         self._add(item)
-                if self._rest:
-                    break
         return False
 
     def _add(self, item: Item) -> None:

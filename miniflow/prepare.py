@@ -13,7 +13,7 @@ from miniflow.bash import script_parts
 from miniflow.collector import paused
 from miniflow.dump import flow_to_mapping
 from miniflow.durations import parse_duration
-from miniflow.errors import FlowError, OutputError, Problem, UsageError
+from miniflow.errors import FlowError, OutputError, UsageError
 from miniflow.files import write_atomically
 from miniflow.model import Flow
 from miniflow.parse import flow_from_mapping
@@ -63,16 +63,16 @@ def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_
 
 def _load_flow(flow: FlowLike, flows_dir: PathLike, tasks_dir: PathLike) -> Flow:
     scripts = Path(tasks_dir)
-    has_scripts = os.path.isdir(scripts)
-    check = catalog.script_check(scripts) if has_scripts else None
+    problem = catalog.tasks_dir_problem(scripts)
+    check = catalog.script_check(scripts) if problem is None else None
     if isinstance(flow, Flow | Mapping):
         loaded = flow_from_mapping(flow_to_mapping(flow) if isinstance(flow, Flow) else flow, check)
     elif isinstance(flow, str):
         loaded = catalog.load_named_flow(flow, flows_dir, check)
     else:
         loaded = catalog.load_flow_file(flow, check)
-    if not has_scripts:  # said once, not for each script
-        raise FlowError([Problem("no such directory; set it with --tasks-dir", file=catalog.shown(scripts))])
+    if problem is not None:  # said once, not for each script
+        raise FlowError([problem])
     return loaded
 
 

@@ -53,8 +53,9 @@ def check_flows(flows: Sequence[str], *, flows_dir: PathLike, tasks_dir: PathLik
         paths = list(dict.fromkeys(catalog.find_flow_file(flow, flows_dir) for flow in flows))
     else:
         paths = catalog.flow_files(flows_dir)
-    if not os.path.isdir(tasks_dir):
-        raise FlowError([Problem("no such directory; set it with --tasks-dir", file=catalog.shown(tasks_dir))])
+    problem = catalog.tasks_dir_problem(tasks_dir)
+    if problem is not None:
+        raise FlowError([problem])
     check_script = catalog.script_check(tasks_dir)
     options: PlanOptions = {"tasks_dir": tasks_dir, "output_dir": output_dir}
     checked = [_check_file(path, check_script, options) for path in paths]

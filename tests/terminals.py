@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Mapping
 
 import pyte
@@ -73,12 +74,13 @@ class Terminal:
         os.close(self._ours)
         return self.process.wait()
 
-    def read_all(self, read_bytes: int) -> None:
-        """Read everything, by so many bytes at once; the screen shows none of it, as that would take long."""
+    def read_all(self, read_bytes: int, pause_s: float = 0) -> None:
+        """Read everything, by so many bytes at once, with pauses; the screen shows none of it, as that would take long."""
         shown = [self.shown]
         try:
             while data := os.read(self._ours, read_bytes):
                 shown.append(data)
+                time.sleep(pause_s)
         except OSError:  # the other side is closed
             pass
         os.close(self._ours)

@@ -601,6 +601,21 @@ def test_too_few_descriptors_are_an_error_without_a_traceback(hello: Space, limi
         assert result.stderr == "error: a run needs 16 descriptors: Too many open files; raise `ulimit -n`\n"
 
 
+def test_a_tasks_directory_that_cannot_be_looked_at_is_not_called_missing(
+    hello: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def refuse(path: str, **options: object) -> os.stat_result:
+        if str(path) == str(hello.tasks_dir):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(FlowError, match=r"cannot read the tasks directory: Input/output error"):
+        load_flow("hello", flows_dir=hello.flows_dir, tasks_dir=hello.tasks_dir)
+
+
 def test_a_script_that_cannot_be_looked_at_is_not_called_missing(hello: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = os.stat
 

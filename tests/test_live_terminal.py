@@ -240,6 +240,30 @@ def test_every_line_comes_once_and_in_order_however_slowly_the_terminal_reads(wa
         assert [int(number) for name, number in printed if name == task_id] == list(range(lines))
 
 
+def test_lines_that_come_while_a_slow_terminal_takes_others_wait_for_these(waiting: Waiting) -> None:
+    """A block is made of what came in several refreshes, and the terminal takes it in many parts."""
+    waiting.script(
+        "waits.py",
+        f"{WAITS.replace('sys.exit', '')}\n"
+        "import time\n"
+        "for n in range(40):\n"
+        "    numbers = range(300 * n, 300 * n + 300)\n"
+        "    os.write(1, b''.join(b'%d of what a task prints, for a line of some length\\n' % k for k in numbers))\n"
+        "    time.sleep(0.02)\n",
+    )
+    waiting.tasks("first")
+    terminal = Terminal(waiting, "run", "f")
+    terminal.until(bars)
+    waiting.tell("first")
+
+    terminal.read_all(2000, pause_s=0.01)
+
+    assert terminal.process.wait() == 0
+    written = COMMANDS.sub("", terminal.shown.decode().replace("\x1b[J", "\n"))
+    lines = [line for line in written.split("\n") if "of what" in line]
+    assert lines == [f"first │ {n} of what a task prints, for a line of some length" for n in range(12_000)]
+
+
 def test_without_colors_there_is_no_color_and_all_the_rest(waiting: Waiting) -> None:
     waiting.tasks("fetch")
     terminal = Terminal(waiting, "run", "f", env={"NO_COLOR": "1"})

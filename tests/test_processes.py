@@ -23,7 +23,7 @@ import anyio.lowlevel
 import pytest
 
 from miniflow import Event, RunResult, TaskFinished, TaskOutput, TaskResult, guardian, open_run, read_run, run_flow
-from miniflow.executors import spawn, start
+from miniflow.executors import process, spawn, start
 from tests.conftest import Space, events, only
 from tests.reaping import reaping_thread
 
@@ -895,6 +895,25 @@ def test_without_descriptors_tasks_fail_as_not_started_and_the_run_ends(space: S
             continue
         for task in outcome:
             assert task in (["succeeded", 0, "exit"], ["failed", 126, "spawn"])
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_task_ends_as_soon_as_who_held_its_pipes_has_printed_the_last_line(
+    space: Space, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """The line and the end of the pipe may be noticed at once."""
+    monkeypatch.setattr(process, "STRAGGLER_GRACE_S", 600.0)
+    late = "import os, time; time.sleep(0.1); os.write(1, b'late\\n')"
+    space.script(
+        "task.py",
+        f"import subprocess, sys; subprocess.Popen([sys.executable, '-S', '-c', {late!r}], start_new_session=True, env={{}})",
+    )
+
+    result = run(space, [{"script": "task.py"}] * 6, backend=backend, parallel=3)
+
+    assert [task.duration for task in result.tasks.values() if (task.duration or 0) > 300] == []
+    logs = [(result.run_dir / f"logs/{task_id}.jsonl").read_text() for task_id in result.tasks]
+    assert ['"message":"late"' in log for log in logs] == [True] * 6
 
 
 # --- the ways to wait

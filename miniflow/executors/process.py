@@ -207,8 +207,8 @@ class Process:
                 self._watch.ended(descriptor)
             del self._pipes[descriptor]
         else:
-            if len(data) == READ_BYTES and self._is_watched:
-                self._watch.again(descriptor)
+            if self._is_watched:
+                self._watch.again(descriptor)  # there may be more, or the end
             try:
                 self._observer.output(self._pipes[descriptor], data)
             except BaseException as error:  # raised by whoever looks at it next

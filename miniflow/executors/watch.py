@@ -36,7 +36,7 @@ class Watch(Protocol):
         """Return those that are to be read: each until it was read empty, or has ended."""
 
     def again(self, descriptor: int, /) -> None:
-        """Have `ready` return one again: it was not read empty."""
+        """Have `ready` return one again: it was read, and is not known to be empty."""
 
     def ended(self, descriptor: int, /) -> object:
         """Have `ready` return one no more: it is at its end."""
@@ -190,7 +190,7 @@ class AsyncioWatch:
         self._ready.add(descriptor)
 
     def ended(self, descriptor: int) -> None:
-        """See `Watch.ended`. Whatever has ended is told of once."""
+        """See `Watch.ended`. There is no edge after the end."""
 
     async def wait(self) -> None:
         """See `Watch.wait`."""
