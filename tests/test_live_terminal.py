@@ -246,22 +246,22 @@ def test_lines_that_come_while_a_slow_terminal_takes_others_wait_for_these(waiti
         "waits.py",
         f"{WAITS.replace('sys.exit', '')}\n"
         "import time\n"
-        "for n in range(40):\n"
+        "for n in range(25):\n"
         "    numbers = range(300 * n, 300 * n + 300)\n"
         "    os.write(1, b''.join(b'%d of what a task prints, for a line of some length\\n' % k for k in numbers))\n"
-        "    time.sleep(0.02)\n",
+        "    time.sleep(0.04)\n",
     )
     waiting.tasks("first")
     terminal = Terminal(waiting, "run", "f")
     terminal.until(bars)
     waiting.tell("first")
 
-    terminal.read_all(2000, pause_s=0.01)
+    terminal.read_all(1024, pause_s=0.01)
 
     assert terminal.process.wait() == 0
     written = COMMANDS.sub("", terminal.shown.decode().replace("\x1b[J", "\n"))
     lines = [line for line in written.split("\n") if "of what" in line]
-    assert lines == [f"first │ {n} of what a task prints, for a line of some length" for n in range(12_000)]
+    assert lines == [f"first │ {n} of what a task prints, for a line of some length" for n in range(7500)]
 
 
 def test_without_colors_there_is_no_color_and_all_the_rest(waiting: Waiting) -> None:
