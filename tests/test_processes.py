@@ -916,6 +916,29 @@ def test_a_task_ends_as_soon_as_who_held_its_pipes_has_printed_the_last_line(
     assert ['"message":"late"' in log for log in logs] == [True] * 6
 
 
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="there are no pipes in packet mode")
+def test_each_packet_of_a_pipe_is_told_of_before_the_task_ends(space: Space) -> None:
+    """A read of such a pipe returns one packet, however many are in it."""
+    space.script(
+        "task.py",
+        "import fcntl, os\n"
+        "fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_DIRECT)\n"
+        "for n in range(8): os.write(1, b'%d\\n' % n)\n"
+        f"open({str(space.records_dir / 'go')!r}).read()\n",
+    )
+    os.mkfifo(space.records_dir / "go")
+    printed = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TaskOutput):
+            printed.append(event.line)
+            if len(printed) == 8:
+                (space.records_dir / "go").write_text("")
+
+    assert run(space, {"script": "task.py", "timeout": 60}, on_event=on_event).state == "succeeded"
+    assert printed == [str(n) for n in range(8)]
+
+
 # --- the ways to wait
 
 
