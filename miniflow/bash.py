@@ -13,14 +13,17 @@ Nothing of the plan is ever interpreted by the shell: every word is quoted here,
 from __future__ import annotations
 
 import json
-import pkgutil  # `importlib.resources` does no more here, and loads much
+import os.path
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from miniflow.durations import format_duration, format_seconds
 from miniflow.plan import Plan, PlannedTask
+
+if TYPE_CHECKING:
+    from importlib.abc import FileLoader
 
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_@%+:,./-][A-Za-z0-9_@%+=:,./-]*")
 _KEYWORDS = frozenset({
@@ -30,14 +33,14 @@ _KEYWORDS = frozenset({
 # What could hide something from whoever reads the script: control characters, and those that turn the direction of writing.
 _HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
 _HIDING = re.compile(f"[{_HIDDEN}]")
-_TO_ESCAPE = re.compile(f"[{_HIDDEN}\\\\']")
+_TO_ESCAPE = f"[{_HIDDEN}\\\\']"  # compiled when it is used, as hardly any flow needs it; like two of those below
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
-_ESCAPED = re.compile(rb"\\(?:([0-3][0-7]{2})|([ntr\\']))")
+_ESCAPED = rb"\\(?:([0-3][0-7]{2})|([ntr\\']))"
 _UNESCAPES = {escape[1:].encode(): character.encode() for character, escape in _ESCAPES.items()}
 # What can stand inside of "${NAME:-}": not what hides, nor what means something there to one shell (or to shellcheck) and
 # nothing to another, or something to one that people type into.
 _DEFAULT = re.compile(f"[^{_HIDDEN}'!]+")
-_SPECIAL_IN_DEFAULT = re.compile(r'[$`\\"}]')
+_SPECIAL_IN_DEFAULT = r'[$`\\"}]'
 
 _Programs: TypeAlias = dict[tuple[str, str | None], tuple[Sequence[str], str]]
 
@@ -77,14 +80,14 @@ def quote(word: str) -> str:
     if _SAFE_WORD.fullmatch(word) and word not in _KEYWORDS:
         return word
     if _HIDING.search(word):
-        return "$'" + _TO_ESCAPE.sub(_escape, word) + "'"
+        return "$'" + re.sub(_TO_ESCAPE, _escape, word) + "'"
     return "'" + word.replace("'", "'\\''") + "'"
 
 
 def unquote(word: str) -> str:
     """Return the characters of a word that `quote` made."""
     if word.startswith("$'"):
-        data = _ESCAPED.sub(lambda m: bytes([int(m[1], 8)]) if m[1] else _UNESCAPES[m[2]], word[2:-1].encode())
+        data = re.sub(_ESCAPED, lambda m: bytes([int(m[1], 8)]) if m[1] else _UNESCAPES[m[2]], word[2:-1].encode())
         return data.decode(errors="backslashreplace")
     return word[1:-1].replace("'\\''", "'") if word.startswith("'") else word
 
@@ -99,15 +102,15 @@ def _default(variable: str, value: str, holder: str) -> str:
     The value itself stands there, so that the line can be pasted into a shell. One that cannot stand there is left in the
     variable `holder`.
     """
-    default = _SPECIAL_IN_DEFAULT.sub(r"\\\g<0>", value) if _DEFAULT.fullmatch(value) else f"${holder}"
+    default = re.sub(_SPECIAL_IN_DEFAULT, r"\\\g<0>", value) if _DEFAULT.fullmatch(value) else f"${holder}"
     return f'"${{{variable}:-{default}}}"'
 
 
 @cache
 def _part(name: str) -> str:
-    data = pkgutil.get_data("miniflow", name)
-    assert data is not None, "no loader of ours has no data"
-    return data.decode("utf-8")
+    # What `pkgutil` and `importlib.resources` ask as well, who load much; also in an archive.
+    loader = cast("FileLoader", __spec__.loader)
+    return loader.get_data(os.path.join(os.path.dirname(__file__), name)).decode("utf-8")
 
 
 def _comment(text: str, indent: str = "# ") -> list[str]:

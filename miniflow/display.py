@@ -9,8 +9,6 @@ from miniflow.events import LEVELS, Event, Level
 from miniflow.feed import Feed
 from miniflow.running import OpenRun
 from miniflow.sinks import Item
-from miniflow.sinks.colored import in_color
-from miniflow.sinks.console import for_people
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.stdout import Data, Output
 
@@ -45,7 +43,12 @@ class Display(Feed[_Shown]):
     ) -> None:
         super().__init__()
         self._ending = ending
-        self._for_people = in_color if has_colors else for_people
+        if not use_json:
+            # Here, as most runs are read by programs, which should not wait for it.
+            from miniflow.sinks.colored import in_color
+            from miniflow.sinks.console import for_people
+
+            self._for_people = in_color if has_colors else for_people
         self._use_json = use_json
         self._minimum = LEVELS[level]
         self._json = renderer

@@ -155,9 +155,7 @@ class TaskStarted(AttemptEvent):
         return f"{self.task_id} started" if self.attempt == 1 else f"{self.task_id} started, attempt {self.attempt}"
 
     def details(self) -> dict[str, Any]:
-        details = AttemptEvent.details(self)
-        details["pid"] = self.pid
-        details["argv"] = self.argv
+        details = {"task_id": self.task_id, "attempt": self.attempt, "pid": self.pid, "argv": self.argv}
         if self.start_time is not None:
             details["start_time"] = self.start_time
         if self.reason is not None:

@@ -150,3 +150,17 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     with open_file(path) as file:
         return file.read()
+
+
+# A file that changes twice within one tick of its file system's clock, and keeps its size, looks unchanged. So what had
+# changed shortly before it was read is not known by its looks. Of the clocks in use, FAT's is the slowest. One that tells
+# fractions of a second ticks at least a hundred times in one; it may be another machine's, and not quite agree with ours.
+_SLOWEST_TICK_NS = 2_000_000_000
+_FINE_TICK_NS = 100_000_000
+_SECOND_NS = 1_000_000_000
+
+
+def tick_ns(looks: os.stat_result) -> int:
+    """Return how long a file's times may stay what they are while it changes."""
+    is_fine = looks.st_mtime_ns % _SECOND_NS and looks.st_ctime_ns % _SECOND_NS
+    return _FINE_TICK_NS if is_fine else _SLOWEST_TICK_NS

@@ -354,7 +354,10 @@ class _Run:
                 if self._setup.reader is not None and not self._setup.reader.has_room:
                     self._reporter.catch_up()
                     await self._setup.reader.wait_for_room()
-                await self._look_at_script(planned.script)
+                if self._setup.scripts is not None:
+                    unread_bytes = self._setup.scripts.unread_bytes(planned.script)
+                    if unread_bytes is not None:
+                        await self._read_script(self._setup.scripts, planned.script, unread_bytes)
                 await self._setup.executor.run(attempt, observer)
             finally:
                 outcome = observer.outcome if observer is not None else None
@@ -373,12 +376,8 @@ class _Run:
             self._has_stimuli.set()
             raise
 
-    async def _look_at_script(self, name: str) -> None:
+    async def _read_script(self, scripts: Scripts, name: str, size: int) -> None:
         """Notice that a script is not what it was when the run was planned: no later run may take the task for unchanged."""
-        scripts = self._setup.scripts
-        size = scripts.unread_bytes(name) if scripts is not None else None
-        if scripts is None or size is None:
-            return
         if size > _MAX_QUICK_BYTES:
             self._reporter.catch_up()
             await anyio.to_thread.run_sync(scripts.read, name)

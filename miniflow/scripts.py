@@ -11,16 +11,11 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+from miniflow.files import tick_ns
 from miniflow.values import dataclass
 
 _Signature: TypeAlias = tuple[int, int, int, int, int]
 
-# A file that changes twice within one tick of its file system's clock, and keeps its size, looks unchanged. So what had
-# changed shortly before it was read is not known by its looks. Of the clocks in use, FAT's is the slowest. One that tells
-# fractions of a second ticks at least a hundred times in one; it may be another machine's, and not quite agree with ours.
-_SLOWEST_TICK_NS = 2_000_000_000
-_FINE_TICK_NS = 100_000_000
-_SECOND_NS = 1_000_000_000
 _READ_BYTES = 1024 * 1024
 
 
@@ -78,14 +73,8 @@ class Scripts:
             return _Content(None, None)
         if _signature(before) != _signature(after):
             return _Content(None, None)  # it is being written
-        is_old = began_ns - max(before.st_mtime_ns, before.st_ctime_ns) > _tick_ns(before)
+        is_old = began_ns - max(before.st_mtime_ns, before.st_ctime_ns) > tick_ns(before)
         return _Content(sha256.hexdigest(), _signature(before) if is_old else None)
-
-
-def _tick_ns(stat: os.stat_result) -> int:
-    """Return how long a file's times may stay what they are while it changes."""
-    is_fine = stat.st_mtime_ns % _SECOND_NS and stat.st_ctime_ns % _SECOND_NS
-    return _FINE_TICK_NS if is_fine else _SLOWEST_TICK_NS
 
 
 def _signature(stat: os.stat_result) -> _Signature:

@@ -95,7 +95,7 @@ ALLOWED = {
     "rundir": {"events", "files", "journal", "results"},
     "reuse": {"documents", "events", "model", "plan", "results"},
     "documents": set(),
-    "scripts": set(),
+    "scripts": {"files"},
     "resume": {"errors", "files", "journal", "processes", "reuse", "rundir", "suggest"},
     "history": {"errors", "files", "resume", "rundir"},
     "tails": {"rundir"},
@@ -230,6 +230,7 @@ EFFECTS = {
 }  # fmt: skip
 # What of it is pure: paths as values, formatting of times that were given, the text of our own files.
 HARMLESS = {
+    "bash": {"os.path"},
     "plan": {"os.path"},
     "results": {"pathlib"},
     "events": {"time"},

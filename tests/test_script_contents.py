@@ -56,7 +56,7 @@ def test_a_change_in_the_same_instant_that_keeps_the_size_and_the_time_is_notice
 def test_a_script_that_has_not_changed_for_long_is_not_read_again(
     tmp_path: Path, script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("miniflow.scripts._tick_ns", lambda stat: -(10**18))
+    monkeypatch.setattr("miniflow.scripts.tick_ns", lambda stat: -(10**18))
     scripts = Scripts(str(tmp_path), ["a.py"])
     assert scripts.unread_bytes("a.py") is None
 

@@ -380,6 +380,39 @@ def test_an_event_loop_can_watch_a_watch(kind: Callable[[], watch.EpollWatch | w
     os.close(write_end)
 
 
+def test_that_a_pipe_is_at_its_end_wakes_nobody_before_the_process_is() -> None:
+    async def main() -> None:
+        watches = watch.new_watches()
+        watching = watches.new()
+        (stdout, stdout_end), (stderr, stderr_end), (exit_fd, exit_end) = (os.pipe() for _ in range(3))
+        watching.add(stdout, stderr, exit_fd)
+        waiting = asyncio.ensure_future(watching.wait())
+        await asyncio.sleep(0)
+
+        os.close(stdout_end)
+        for _ in range(3):  # turns of the loop
+            await asyncio.sleep(0)
+        assert not waiting.done()
+
+        os.write(exit_end, b"x")
+        await waiting
+        assert set(watching.ready()) == {stdout, exit_fd}
+
+        watching.ended(exit_fd)
+        waiting = asyncio.ensure_future(watching.wait())
+        await asyncio.sleep(0)
+        os.close(stderr_end)  # held by whoever the process has left behind
+        await waiting
+        assert set(watching.ready()) == {stderr}
+
+        watching.close()
+        watches.close()
+        for descriptor in (stdout, stderr, exit_fd, exit_end):
+            os.close(descriptor)
+
+    asyncio.run(main())
+
+
 def test_watches_of_one_event_loop_wait_each_for_its_own() -> None:
     async def main() -> None:
         watches = watch.new_watches()
@@ -395,6 +428,7 @@ def test_watches_of_one_event_loop_wait_each_for_its_own() -> None:
         assert [wait.done() for wait in waits].count(True) == 1
 
         for number, (_, write_end) in enumerate(pipes):
+            os.write(write_end, b"x")
             os.close(write_end)
             assert not waits[number].done() or number == 7
         await asyncio.gather(*waits)

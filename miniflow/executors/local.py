@@ -52,7 +52,7 @@ class LocalExecutor:
             await anyio.lowlevel.checkpoint_if_cancelled()
         guarded = self._lifeline.begin(attempt.marks)
         try:
-            started = await self._start(attempt, observer, watches)
+            started = self._start_now(attempt, watches) or await self._start_in_turn(attempt, observer, watches)
         except anyio.get_cancelled_exc_class():  # anything else may have come in the midst of it
             self._lifeline.ended(guarded)
             raise
@@ -88,7 +88,16 @@ class LocalExecutor:
         if process.observer_error is not None:
             raise process.observer_error
 
-    async def _start(self, attempt: Attempt, observer: Observer, watches: Watches) -> Started | Outcome:
+    def _start_now(self, attempt: Attempt, watches: Watches) -> Started | Outcome | None:
+        """Start the process, or say why it cannot be started; None: it has to wait for others."""
+        if self._room.is_awaited:
+            return None
+        try:
+            return start(attempt, len(self._processes), watches)
+        except OSError as error:
+            return None if is_scarcity(error) else not_started(error)
+
+    async def _start_in_turn(self, attempt: Attempt, observer: Observer, watches: Watches) -> Started | Outcome:
         if self._room.is_awaited:
             observer.delayed()
             await self._room.wait(is_first=False)

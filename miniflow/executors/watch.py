@@ -42,7 +42,7 @@ class Watch(Protocol):
         """Have `ready` return one no more: it is at its end."""
 
     async def wait(self) -> None:
-        """Wait until something is ready."""
+        """Wait until something is ready. That a pipe is at its end, with nothing in it, need not count until one has ended."""
 
     def close(self) -> None:
         """Watch nothing any more. Before those that are left are closed."""
@@ -117,7 +117,9 @@ class Watches:
         """Let go of everything: nobody waits any more."""
 
 
-_EDGES = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLET", 0)  # there is none outside Linux
+# There are none outside Linux.
+_EDGES = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLET", 0)
+_END_ALONE = getattr(select, "EPOLLHUP", 0)
 _AT_ONCE = 64
 """Descriptors that are told of in one turn of the event loop; the others are in the next one."""
 
@@ -152,17 +154,16 @@ class AsyncioWatches(Watches):
         self._epoll.close()
 
     def _look(self) -> None:
-        for descriptor, _ in self._epoll.poll(0, _AT_ONCE):
+        for descriptor, events in self._epoll.poll(0, _AT_ONCE):
             watch = self._watches.get(descriptor)
             if watch is not None:
-                watch.again(descriptor)
-                watch.wake()
+                watch.tell(descriptor, events)
 
 
 class AsyncioWatch:
     """A watch by a poller that others use as well."""
 
-    __slots__ = ("_epoll", "_future", "_loop", "_own", "_ready", "_watches")
+    __slots__ = ("_epoll", "_future", "_has_ended", "_loop", "_own", "_ready", "_watches")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, epoll: select.epoll, watches: dict[int, AsyncioWatch]) -> None:
         self._loop = loop
@@ -170,6 +171,7 @@ class AsyncioWatch:
         self._watches = watches
         self._own: list[int] = []
         self._ready: set[int] = set()
+        self._has_ended = False
         self._future: asyncio.Future[None] | None = None
 
     def add(self, *descriptors: int) -> None:
@@ -191,6 +193,7 @@ class AsyncioWatch:
 
     def ended(self, descriptor: int) -> None:
         """See `Watch.ended`. There is no edge after the end."""
+        self._has_ended = True
 
     async def wait(self) -> None:
         """See `Watch.wait`."""
@@ -203,9 +206,11 @@ class AsyncioWatch:
         finally:
             self._future = None
 
-    def wake(self) -> None:
-        """Something is ready."""
-        if self._future is not None and not self._future.done():
+    def tell(self, descriptor: int, events: int) -> None:
+        """Take in what was seen of a descriptor, and wake whoever waits for it."""
+        self._ready.add(descriptor)
+        # A process lets go of its pipes a moment before it has ended: one turn of the event loop for all of that is enough.
+        if self._future is not None and (self._has_ended or events != _END_ALONE) and not self._future.done():
             self._future.set_result(None)
 
     def close(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from pathlib import Path
+from typing import TypeAlias
 
 from miniflow.documents import document_parts
 from miniflow.events import (
@@ -18,11 +20,13 @@ from miniflow.events import (
     TaskRetrying,
     TaskReused,
 )
-from miniflow.files import close_kept, keep_from_forks, write_all, write_atomically, writing
+from miniflow.files import close_kept, keep_from_forks, tick_ns, write_all, write_atomically, writing
 from miniflow.journal import lock_journal, unlock
 from miniflow.rundir import Record, RunDir
 from miniflow.sinks import Item
 from miniflow.sinks.json_lines import JsonRenderer
+
+_Looks: TypeAlias = tuple[int, int, int, int]
 
 
 class RunDirectorySink:
@@ -177,6 +181,8 @@ class _Statuses:
         self._folder = str(run_dir.statuses)  # text: to make a path of it takes as long as to make the link
         self._written: dict[int, str] = {}
         """By exit status, a file that has it."""
+        self._looks: dict[int, _Looks] = {}
+        """By exit status, what that file looks like, if it can be known again by its looks."""
 
     def write(self, task_id: str, exit_status: int) -> None:
         """Write the status of a task.
@@ -188,13 +194,26 @@ class _Statuses:
         content = b"%d\n" % exit_status
         try:
             earlier = self._written[exit_status]
-            if _content(earlier) == content:  # a task may have written to it, and not to a file of its own as we do
+            if self._is_intact(exit_status, earlier, content):
                 os.link(earlier, path)
                 return
         except (KeyError, OSError):
             pass  # the first one; or the earlier one has as many links as it can have, or was removed; or here are no links
         write_atomically(Path(path), content)
         self._written[exit_status] = path
+
+    def _is_intact(self, exit_status: int, path: str, content: bytes) -> bool:
+        """Return whether a file is as we made it: a task may have written to it, and not to a file of its own as we do."""
+        stat = os.stat(path)
+        looks = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns  # not when it was changed: each link is a change
+        if looks == self._looks.get(exit_status):
+            return True
+        began_ns = time.time_ns()
+        if _content(path) != content:
+            return False
+        if began_ns - stat.st_mtime_ns > tick_ns(stat):
+            self._looks[exit_status] = looks
+        return True
 
 
 def _content(path: str) -> bytes:
