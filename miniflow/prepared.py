@@ -76,6 +76,7 @@ class Prepared:
 
     async def go(
         self,
+        scope: anyio.CancelScope,
         reader: Reader | None = None,
         exit_status_if_cancelled: Callable[[], int] = lambda: 130,
         on_timeout: Callable[[], object] = lambda: None,
@@ -88,6 +89,7 @@ class Prepared:
             sinks=[self.recorder, *self.sinks],
             environ=dict(os.environ),
             parallel=self.parallel,
+            scope=scope,
             exit_status_if_cancelled=exit_status_if_cancelled,
             on_timeout=on_timeout,
             reader=reader,

@@ -68,6 +68,8 @@ class RunSetup:
     environ: Mapping[str, str] = field(repr=False)
     """What tasks inherit."""
     parallel: int = 1
+    scope: anyio.CancelScope | None = None
+    """Around the run: what it is cancelled by."""
     exit_status_if_cancelled: Callable[[], int] = lambda: 130
     on_timeout: Callable[[], object] = lambda: None
     """Called when the run has taken longer than its timeout, before anything is stopped for that."""
@@ -351,6 +353,9 @@ class _Run:
                 env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
                 marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
                 attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
+                if self._is_cancelled(group):  # and nothing was awaited since
+                    self._reporter.catch_up()
+                    await anyio.lowlevel.checkpoint_if_cancelled()
                 if self._setup.reader is not None and not self._setup.reader.has_room:
                     self._reporter.catch_up()
                     await self._setup.reader.wait_for_room()
@@ -375,6 +380,11 @@ class _Run:
             group.cancel_scope.cancel()  # before its end is told: by that nothing more may start
             self._has_stimuli.set()
             raise
+
+    def _is_cancelled(self, group: anyio.abc.TaskGroup) -> bool:
+        # `anyio.current_effective_deadline` says it as well, in more time than all other decisions about a task take.
+        scope = self._setup.scope
+        return group.cancel_scope.cancel_called or (scope is not None and scope.cancel_called)
 
     async def _read_script(self, scripts: Scripts, name: str, size: int) -> None:
         """Notice that a script is not what it was when the run was planned: no later run may take the task for unchanged."""

@@ -111,7 +111,7 @@ async def _run_to_its_end(flow: FlowLike, sinks: Sequence[Sink], **options: Unpa
         try:
             with scope:
                 prepared = await prepare_run(flow, sinks, JsonRenderer(), **options)
-                await prepared.go()
+                await prepared.go(scope)
         except (KeyboardInterrupt, SystemExit) as error:
             failure = error  # out of this task it would end an asyncio loop at once
         finally:
@@ -276,7 +276,7 @@ class OpenRun:
         return self._prepared.result
 
     async def _go(self, reader: Reader) -> None:
-        await self._prepared.go(reader, lambda: self._exit_status_if_cancelled, self._timeout.set)
+        await self._prepared.go(self._scope, reader, lambda: self._exit_status_if_cancelled, self._timeout.set)
 
 
 class Run(OpenRun):

@@ -8,7 +8,6 @@ a success.
 from __future__ import annotations
 
 import anyio
-import anyio.lowlevel
 
 from miniflow.executors import Attempt, Observer
 from miniflow.executors.process import POLL_S, Process
@@ -47,9 +46,6 @@ class LocalExecutor:
     async def run(self, attempt: Attempt, observer: Observer) -> None:
         """See `Executor.run`."""
         watches = self._watches = self._watches or new_watches()
-        if anyio.current_effective_deadline() == float("-inf"):  # cancelled: others have their turn before that is raised
-            observer.delayed()
-            await anyio.lowlevel.checkpoint_if_cancelled()
         guarded = self._lifeline.begin(attempt.marks)
         try:
             started = self._start_now(attempt, watches) or await self._start_in_turn(attempt, observer, watches)
