@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from miniflow import catalog
 from miniflow.errors import RunFailed, UsageError
+from miniflow.options import PathLike, TaskIds
 from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
     DEFAULT_OUTPUT_DIR,
     DEFAULT_TASKS_DIR,
     FlowLike,
-    PathLike,
-    TaskIds,
     check_parallel,
     plan_flow,
     write_script,

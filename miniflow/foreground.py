@@ -16,9 +16,9 @@ from miniflow.errors import MiniFlowError, OutputError
 from miniflow.events import LEVELS, Level
 from miniflow.executors.spawn import own_descriptors
 from miniflow.messages import complain, report
+from miniflow.options import RunOptions
 from miniflow.plan import DEFAULT_GRACE_S
 from miniflow.prepare import DEFAULT_FLOWS_DIR
-from miniflow.prepared import RunOptions
 from miniflow.results import RunResult
 from miniflow.rundir import RunDir
 from miniflow.runner import unwrapped

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias
 
 from miniflow import catalog
 from miniflow.bash import script_parts
@@ -16,37 +16,18 @@ from miniflow.durations import parse_duration
 from miniflow.errors import FlowError, OutputError, UsageError
 from miniflow.files import write_atomically
 from miniflow.model import Flow
+from miniflow.options import PathLike, PlanOptions, TaskIds
 from miniflow.parse import flow_from_mapping
 from miniflow.plan import DEFAULT_GRACE_S, Place, Plan, make_plan
 from miniflow.selection import Selection
 from miniflow.variables import missing_secrets
 
-PathLike: TypeAlias = str | os.PathLike[str]
 FlowLike: TypeAlias = str | os.PathLike[str] | Flow | Mapping[str, Any]
 """A flow's name in the flows directory, a flow file's path, a `Flow`, or a mapping that has the form of a flow file."""
-
-TaskIds: TypeAlias = str | Sequence[str]
-"""One id, or any number of them."""
 
 DEFAULT_FLOWS_DIR = "./flows"
 DEFAULT_TASKS_DIR = "./tasks"
 DEFAULT_OUTPUT_DIR = "./miniflow_output"
-
-
-class PlanOptions(TypedDict, total=False):
-    """The keyword arguments of `plan_flow`; `running.run_flow` says what they mean."""
-
-    params: Mapping[str, Any] | None
-    keep_going: bool
-    only: TaskIds | None
-    from_: TaskIds | None
-    until: TaskIds | None
-    python: str | None
-    grace: float
-    timeout: float | None
-    flows_dir: PathLike
-    tasks_dir: PathLike
-    output_dir: PathLike
 
 
 def load_flow(flow: FlowLike, *, flows_dir: PathLike = DEFAULT_FLOWS_DIR, tasks_dir: PathLike = DEFAULT_TASKS_DIR) -> Flow:

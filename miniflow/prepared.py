@@ -21,12 +21,12 @@ from miniflow.history import earlier_durations
 from miniflow.lifeline import Lifeline
 from miniflow.model import Flow
 from miniflow.observer import Reader
+from miniflow.options import PlanOptions
 from miniflow.plan import Plan
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
     DEFAULT_TASKS_DIR,
     FlowLike,
-    PlanOptions,
     check_parallel,
     load_flow,
     output_directory,
@@ -44,13 +44,6 @@ from miniflow.sinks import Sink
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.sinks.run_directory import RunDirectorySink
 from miniflow.values import dataclass
-
-
-class RunOptions(PlanOptions, total=False):
-    """The keyword arguments of everything that runs a flow; `run_flow` says what they mean."""
-
-    parallel: int
-    resume: bool | str
 
 
 @dataclass(slots=True)

@@ -17,16 +17,15 @@ from miniflow.feed import EventFeed
 from miniflow.interrupts import uninterrupted
 from miniflow.lifeline import Lifeline
 from miniflow.observer import Reader
+from miniflow.options import PathLike, RunOptions, TaskIds
 from miniflow.plan import DEFAULT_GRACE_S, Plan
 from miniflow.prepare import (
     DEFAULT_FLOWS_DIR,
     DEFAULT_OUTPUT_DIR,
     DEFAULT_TASKS_DIR,
     FlowLike,
-    PathLike,
-    TaskIds,
 )
-from miniflow.prepared import Prepared, RunOptions, prepare_run
+from miniflow.prepared import Prepared, prepare_run
 from miniflow.results import RunResult
 from miniflow.runner import unwrapped
 from miniflow.sinks import Item, Sink

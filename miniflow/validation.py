@@ -9,9 +9,10 @@ from miniflow import catalog
 from miniflow.errors import FlowError, ParamsError, Problem
 from miniflow.jsontext import Found, decode_utf8, located
 from miniflow.model import Flow, Json, ParamType
+from miniflow.options import PathLike, PlanOptions
 from miniflow.parse import ScriptCheck, parse_flow
 from miniflow.placeholders import params_named
-from miniflow.prepare import PathLike, PlanOptions, plan_loaded
+from miniflow.prepare import plan_loaded
 from miniflow.suggest import quoted
 from miniflow.values import dataclass, replace
 

@@ -44,7 +44,7 @@ LAYERS = """
     report report.markup report.words report.contents report.picture report.gantt report.table report.overview
     report.page report.collect
     catalog collector interrupts observer reporter runner feed
-    prepare
+    options prepare
     prepared running
     api
     tables
