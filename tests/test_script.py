@@ -438,6 +438,11 @@ def test_a_file_of_the_work_directory_is_not_taken_for_a_module(recording: Space
 # --- what a task gets
 
 
+GLIBCS_OWN = 0b11 << 31
+"""The signals 32 and 33, which no program can set. Its posix_spawn leaves the first one ignored, and that is inherited; by
+pytest's workers too, from Python 3.13 on."""
+
+
 @pytest.mark.parametrize("ignored", ["", "PIPE", "INT", "HUP USR1", "QUIT TERM", "INT HUP TERM USR1 USR2 CHLD ALRM TSTP XFSZ"])
 def test_a_task_has_default_signals_and_three_descriptors_and_a_session_of_its_own(space: Space, ignored: str) -> None:
     space.script(
@@ -454,7 +459,7 @@ def test_a_task_has_default_signals_and_three_descriptors_and_a_session_of_its_o
         preexec_fn=_hear_every_signal,
     )
     blocked, ignoring, session, pid, *descriptors = (space.latest("demo") / "logs" / "a.log").read_text().splitlines()
-    assert (blocked.split()[1].strip("0"), ignoring.split()[1].strip("0")) == ("", "")
+    assert [int(line.split()[1], 16) & ~GLIBCS_OWN for line in (blocked, ignoring)] == [0, 0]
     assert session == pid
     assert {"0", "1", "2"} <= set(descriptors) <= {"0", "1", "2", "255"}  # 255 is where bash keeps its script
 
