@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import comparisons, drawing, growth, micro, own_time, startup
-from benchmarks.contenders import Contender, Floor, MiniFlow
+from benchmarks.contenders import BareLoop, Contender, Floor, MiniFlow
 from benchmarks.machine import machine, versions
 from benchmarks.measure import BenchmarkError
 from benchmarks.peers import peers
@@ -96,7 +96,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # leaves nothing behind either
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.folder) as path:
         folder = Path(path).resolve()
-        known: list[Contender] = [Floor(folder), MiniFlow(), MiniFlow(keeps_runs=True), *peers()]
+        known: list[Contender] = [Floor(folder), MiniFlow(), MiniFlow(keeps_runs=True), BareLoop(), *peers()]
         if options.against is not None:
             _refuse_unknown(parser, options.against, {contender.name for contender in known})
             known = [contender for contender in known if isinstance(contender, MiniFlow) or contender.name in options.against]

@@ -234,6 +234,34 @@ class Floor:
         )
 
 
+class BareLoop:
+    """bare_loop.py: what a loop of Python costs that makes MiniFlow's system calls."""
+
+    name = "bare loop"
+
+    def missing(self) -> str | None:
+        return None if hasattr(os, "pidfd_open") and hasattr(os, "memfd_create") else "this system has no pidfds"
+
+    def version(self) -> str:
+        return sys.version.split()[0]
+
+    def can_run(self, workload: Workload) -> bool:
+        return not (workload.has_dependencies or workload.lines or workload.shortest_s)
+
+    def prepare(self, workload: Workload, folder: Path) -> Prepared:
+        program = script(workload, folder)
+        arguments = folder / "arguments"
+        arguments.write_text("".join(f"{task.argument}\n" for task in workload.tasks))
+        output = folder / "out"
+        loop = [sys.executable, str(Path(__file__).with_name("bare_loop.py"))]
+        return Prepared(
+            [*loop, str(workload.parallel), str(arguments), str(output), workload.interpreter, str(program)],
+            folder,
+            environment(**TASK_VARIABLES),
+            leftovers=(output,),
+        )
+
+
 def check_every_task_runs(contender: Contender, workload: Workload, folder: Path) -> None:
     """Let a contender run the workload with tasks that leave a proof; see that each has run once, after its upstream.
 

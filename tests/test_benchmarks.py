@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import workloads
-from benchmarks.contenders import Contender, Floor, MiniFlow, check_every_task_runs, environment
+from benchmarks.contenders import BareLoop, Contender, Floor, MiniFlow, check_every_task_runs, environment
 from benchmarks.measure import BenchmarkError, Sample, ratios, rounds, run
 from benchmarks.peers import peers
 from benchmarks.report import as_markdown, as_text, targets, write_page
@@ -32,7 +32,7 @@ def tiny(name: str) -> Workload:
 
 
 def contender(name: str, folder: Path) -> Contender:
-    everybody: list[Contender] = [Floor(folder), MiniFlow(), *peers()]
+    everybody: list[Contender] = [Floor(folder), MiniFlow(), BareLoop(), *peers()]
     found = next(one for one in everybody if one.name == name)
     if reason := found.missing():
         pytest.skip(f"{name}: {reason}")
@@ -59,7 +59,7 @@ def test_the_shortest_time_is_that_of_the_longest_path_or_of_all_work_shared() -
     assert workloads.shortest_s(workloads.uneven(10, 1, short_ms=100, long_ms=100), slots=2) == pytest.approx(0.55)
 
 
-@pytest.mark.parametrize("name", ["floor", "miniflow", *QUICK])
+@pytest.mark.parametrize("name", ["floor", "miniflow", "bare loop", *QUICK])
 @pytest.mark.parametrize("graph", ["wide", "layered", "fan"])
 def test_a_contender_runs_every_task_after_its_upstream(name: str, graph: str, tmp_path: Path) -> None:
     one = contender(name, tmp_path)
