@@ -33,7 +33,8 @@ _KEYWORDS = frozenset({
 # What could hide something from whoever reads the script: control characters, and those that turn the direction of writing.
 _HIDDEN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
 _HIDING = re.compile(f"[{_HIDDEN}]")
-_TO_ESCAPE = f"[{_HIDDEN}\\\\']"  # compiled when it is used, as hardly any flow needs it; like two of those below
+# This one, `_ESCAPED` and `_SPECIAL_IN_DEFAULT` are compiled when they are used, as most flows need none of them.
+_TO_ESCAPE = f"[{_HIDDEN}\\\\']"
 _ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
 _ESCAPED = rb"\\(?:([0-3][0-7]{2})|([ntr\\']))"
 _UNESCAPES = {escape[1:].encode(): character.encode() for character, escape in _ESCAPES.items()}

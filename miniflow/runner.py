@@ -67,9 +67,9 @@ class RunSetup:
     """Told in this order. A sink that raises ends the run."""
     environ: Mapping[str, str] = field(repr=False)
     """What tasks inherit."""
+    scope: anyio.CancelScope
+    """Around the run: what it is cancelled by. Whatever lies between them is cancelled with the run's own tasks alone."""
     parallel: int = 1
-    scope: anyio.CancelScope | None = None
-    """Around the run: what it is cancelled by."""
     exit_status_if_cancelled: Callable[[], int] = lambda: 130
     on_timeout: Callable[[], object] = lambda: None
     """Called when the run has taken longer than its timeout, before anything is stopped for that."""
@@ -353,9 +353,6 @@ class _Run:
                 env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
                 marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
                 attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
-                if self._is_cancelled(group):  # and nothing was awaited since
-                    self._reporter.catch_up()
-                    await anyio.lowlevel.checkpoint_if_cancelled()
                 if self._setup.reader is not None and not self._setup.reader.has_room:
                     self._reporter.catch_up()
                     await self._setup.reader.wait_for_room()
@@ -363,6 +360,10 @@ class _Run:
                     unread_bytes = self._setup.scripts.unread_bytes(planned.script)
                     if unread_bytes is not None:
                         await self._read_script(self._setup.scripts, planned.script, unread_bytes)
+                if self._is_cancelled(group):
+                    self._reporter.catch_up()
+                    await anyio.lowlevel.checkpoint_if_cancelled()
+                # Between this and the start of the process nothing is awaited: after a cancellation nothing starts.
                 await self._setup.executor.run(attempt, observer)
             finally:
                 outcome = observer.outcome if observer is not None else None
@@ -383,8 +384,7 @@ class _Run:
 
     def _is_cancelled(self, group: anyio.abc.TaskGroup) -> bool:
         # `anyio.current_effective_deadline` says it as well, in more time than all other decisions about a task take.
-        scope = self._setup.scope
-        return group.cancel_scope.cancel_called or (scope is not None and scope.cancel_called)
+        return group.cancel_scope.cancel_called or self._setup.scope.cancel_called
 
     async def _read_script(self, scripts: Scripts, name: str, size: int) -> None:
         """Notice that a script is not what it was when the run was planned: no later run may take the task for unchanged."""

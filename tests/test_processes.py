@@ -961,13 +961,22 @@ def no_pidfd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_without_pidfds_everything_is_recorded_just_so(space: Space, backend: str) -> None:
     space.script("exit.sh", 'echo "$1"; exit "$1"')
     space.script("long.py", "import time; time.sleep(600)")
-    tasks = [*({"script": "exit.sh", "args": [n]} for n in range(20)), {"script": "long.py", "timeout": 0.2}]
+    space.script("quiet.py", "import time; time.sleep(0.3)")
+    space.script("deaf.sh", "exec >&- 2>&-; sleep 0.3; exit 3")
+    tasks = [
+        *({"script": "exit.sh", "args": [n]} for n in range(20)),
+        {"script": "long.py", "timeout": 0.2},
+        {"script": "quiet.py"},
+        {"script": "deaf.sh"},
+    ]
 
     result = run(space, tasks, backend=backend, parallel=4)
 
     assert [task.exit_status for task in sorted(result.tasks.values(), key=lambda task: int(task.id[1:]))] == [
         *range(20),
         124,
+        0,
+        3,
     ]
 
 

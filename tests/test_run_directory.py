@@ -220,6 +220,30 @@ def test_statuses_are_right_where_one_cannot_be_a_link_to_another(
         assert found == expected
 
 
+@pytest.mark.parametrize("keeps_time", [False, True], ids=["at another time", "within a tick of its clock"])
+def test_a_status_that_was_written_to_is_no_ones_but_its_own_though_earlier_ones_were_not(
+    space: Space, monkeypatch: pytest.MonkeyPatch, keeps_time: bool
+) -> None:
+    monkeypatch.setattr("miniflow.sinks.run_directory.tick_ns", lambda looks: 10**18 if keeps_time else -(10**18))
+    space.script(
+        "a.py",
+        f"""
+import os, pathlib
+status = pathlib.Path(os.environ["MINIFLOW_RUN_DIR"], "status")
+for path in status.iterdir() if os.environ["MINIFLOW_TASK_ID"] == "t3" else ():
+    looks = path.stat()
+    path.write_text("7\\n")
+    if {keeps_time}:
+        os.utime(path, ns=(looks.st_atime_ns, looks.st_mtime_ns))
+""",
+    )
+
+    result = run(space, {"name": "x", "tasks": [{"id": f"t{n}", "script": "a.py"} for n in range(5)]})
+
+    found = {path.name: path.read_text() for path in (result.run_dir / "status").iterdir()}
+    assert found == {"t0": "7\n", "t1": "7\n", "t2": "7\n", "t3": "0\n", "t4": "0\n"}
+
+
 def test_a_status_is_written_after_its_event_and_before_what_comes_next(project: Space) -> None:
     seen: list[bool] = []
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import pytest
 
@@ -43,6 +44,7 @@ async def run_fake(
     seen: list[Event] | None = None,
     raising: Callable[[Event], object] | None = None,
     scope: anyio.CancelScope | None = None,
+    **setup: Any,
 ) -> list[Event]:
     upstream = depends_on or {}
     described = [{"id": f"t{n}", "script": "hello.py", "depends_on": upstream.get(f"t{n}", [])} for n in range(tasks)]
@@ -50,8 +52,8 @@ async def run_fake(
     seen = [] if seen is None else seen
     plan = miniflow.plan_flow(flow, **space.directories)
     sinks = [CallbackSink(tell) for tell in (seen.append, raising) if tell is not None]
-    setup = RunSetup("run", "/run", FakeExecutor(work), sinks, {}, parallel, scope)  # type: ignore[arg-type]
-    await run_plan(plan, setup)
+    executor: Any = FakeExecutor(work)
+    await run_plan(plan, RunSetup("run", "/run", executor, sinks, {}, scope or anyio.CancelScope(), parallel, **setup))
     return seen
 
 
@@ -219,3 +221,47 @@ async def test_an_end_is_recorded_before_what_others_print_though_the_next_is_no
     assert [event.timestamp for event in seen] == sorted(event.timestamp for event in seen)
     told = [event.task_id for event in seen if isinstance(event, TaskFinished | TaskOutput)]
     assert told.index("t0") < told.index("t1")
+
+
+class SlowToRead:
+    """Scripts that have changed, and are so large that they are read in a thread; the run is cancelled meanwhile."""
+
+    planned = {"hello.py": "0"}  # noqa: RUF012
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self._scope = scope
+
+    def unread_bytes(self, name: str) -> int:
+        return 10**9
+
+    def read(self, name: str) -> None:
+        anyio.from_thread.run_sync(self._scope.cancel)
+
+
+class CancelsOnceItHasRoom:
+    """A reader who takes all that there is, and cancels the run before anybody else has his turn."""
+
+    has_room = False
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self._scope = scope
+
+    async def wait_for_room(self) -> None:
+        self._scope.cancel()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("name", "kind"), [("scripts", SlowToRead), ("reader", CancelsOnceItHasRoom)])
+async def test_nothing_is_started_that_has_waited_for_something_until_the_run_was_cancelled(
+    project: Space, name: str, kind: type[SlowToRead | CancelsOnceItHasRoom]
+) -> None:
+    seen: list[Event] = []
+
+    async def work(attempt: Any, observer: Any) -> None:
+        raise AssertionError("it was started")
+
+    with anyio.CancelScope() as scope:
+        await run_fake(project, work, tasks=1, parallel=1, seen=seen, scope=scope, **{name: kind(scope)})
+
+    assert scope.cancelled_caught
+    assert [event.name for event in seen] == ["run.started", "task.cancelled", "run.finished"]

@@ -385,7 +385,7 @@ def test_that_a_pipe_is_at_its_end_wakes_nobody_before_the_process_is() -> None:
         watches = watch.new_watches()
         watching = watches.new()
         (stdout, stdout_end), (stderr, stderr_end), (exit_fd, exit_end) = (os.pipe() for _ in range(3))
-        watching.add(stdout, stderr, exit_fd)
+        watching.add(exit_fd, pipes=[stdout, stderr])
         waiting = asyncio.ensure_future(watching.wait())
         await asyncio.sleep(0)
 
@@ -394,7 +394,7 @@ def test_that_a_pipe_is_at_its_end_wakes_nobody_before_the_process_is() -> None:
             await asyncio.sleep(0)
         assert not waiting.done()
 
-        os.write(exit_end, b"x")
+        os.close(exit_end)
         await waiting
         assert set(watching.ready()) == {stdout, exit_fd}
 
@@ -407,7 +407,7 @@ def test_that_a_pipe_is_at_its_end_wakes_nobody_before_the_process_is() -> None:
 
         watching.close()
         watches.close()
-        for descriptor in (stdout, stderr, exit_fd, exit_end):
+        for descriptor in (stdout, stderr, exit_fd):
             os.close(descriptor)
 
     asyncio.run(main())
@@ -428,7 +428,6 @@ def test_watches_of_one_event_loop_wait_each_for_its_own() -> None:
         assert [wait.done() for wait in waits].count(True) == 1
 
         for number, (_, write_end) in enumerate(pipes):
-            os.write(write_end, b"x")
             os.close(write_end)
             assert not waits[number].done() or number == 7
         await asyncio.gather(*waits)

@@ -52,6 +52,7 @@ class Executor(Protocol):
 
         Once it has told `observer.started`, it awaits something before `observer.ended`: others must have their turn.
 
+        It is not called when it is cancelled already: whoever calls it looks for that first.
         When cancelled: stop all that it started, tell `observer.ended`, then let the cancellation go on.
         An attempt that cannot be started is an outcome, not an exception.
         """

@@ -60,7 +60,7 @@ class Process:
         if self._exit_fd is None:
             return
         try:
-            self._watch.add(*self._descriptors, self._exit_fd)
+            self._watch.add(self._exit_fd, pipes=self._descriptors)
         except OSError:  # no memory. What can't be watched can't be run
             return
         self._is_watched = True

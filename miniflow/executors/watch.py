@@ -19,14 +19,18 @@ from miniflow.errors import InternalError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 
 class Watch(Protocol):
     """Tells which of some descriptors are readable, or have reached their end."""
 
-    def add(self, *descriptors: int) -> None:
+    def add(self, *descriptors: int, pipes: Sequence[int] = ()) -> None:
         """Watch some more.
+
+        Args:
+            descriptors: Whatever happens to one of them ends a wait.
+            pipes: That one of them is at its end, with nothing in it, need not end a wait before another descriptor `ended`.
 
         Raises:
             OSError: No memory is left.
@@ -42,7 +46,7 @@ class Watch(Protocol):
         """Have `ready` return one no more: it is at its end."""
 
     async def wait(self) -> None:
-        """Wait until something is ready. That a pipe is at its end, with nothing in it, need not count until one has ended."""
+        """Wait until something is ready."""
 
     def close(self) -> None:
         """Watch nothing any more. Before those that are left are closed."""
@@ -79,8 +83,8 @@ class EpollWatch(_Watch):
         self._poller: select.epoll = select.epoll()
         super().__init__()
 
-    def add(self, *descriptors: int) -> None:
-        for descriptor in descriptors:
+    def add(self, *descriptors: int, pipes: Sequence[int] = ()) -> None:
+        for descriptor in (*descriptors, *pipes):
             self._poller.register(descriptor, select.EPOLLIN)
 
     def ready(self) -> Collection[int]:
@@ -94,8 +98,8 @@ class SelectorWatch(_Watch):
         self._poller: selectors.BaseSelector = selectors.DefaultSelector()
         super().__init__()
 
-    def add(self, *descriptors: int) -> None:
-        for descriptor in descriptors:
+    def add(self, *descriptors: int, pipes: Sequence[int] = ()) -> None:
+        for descriptor in (*descriptors, *pipes):
             self._poller.register(descriptor, selectors.EVENT_READ)
 
     def ready(self) -> Collection[int]:
@@ -163,20 +167,23 @@ class AsyncioWatches(Watches):
 class AsyncioWatch:
     """A watch by a poller that others use as well."""
 
-    __slots__ = ("_epoll", "_future", "_has_ended", "_loop", "_own", "_ready", "_watches")
+    __slots__ = ("_epoll", "_future", "_has_ended", "_loop", "_own", "_pipes", "_ready", "_watches")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, epoll: select.epoll, watches: dict[int, AsyncioWatch]) -> None:
         self._loop = loop
         self._epoll = epoll
         self._watches = watches
         self._own: list[int] = []
+        self._pipes: Sequence[int] = ()
         self._ready: set[int] = set()
         self._has_ended = False
+        """Whether one of them is at its end, so that the ends of the others are worth a turn of the event loop."""
         self._future: asyncio.Future[None] | None = None
 
-    def add(self, *descriptors: int) -> None:
+    def add(self, *descriptors: int, pipes: Sequence[int] = ()) -> None:
         """See `Watch.add`."""
-        for descriptor in descriptors:
+        self._pipes = (*self._pipes, *pipes)
+        for descriptor in (*descriptors, *pipes):
             # By its edges: else what nobody reads for the moment, as there is no room for it, would keep the loop busy.
             self._epoll.register(descriptor, _EDGES)
             self._own.append(descriptor)
@@ -192,7 +199,7 @@ class AsyncioWatch:
         self._ready.add(descriptor)
 
     def ended(self, descriptor: int) -> None:
-        """See `Watch.ended`. There is no edge after the end."""
+        """See `Watch.ended`. There is no edge after the end, so nothing has to be undone."""
         self._has_ended = True
 
     async def wait(self) -> None:
@@ -209,8 +216,10 @@ class AsyncioWatch:
     def tell(self, descriptor: int, events: int) -> None:
         """Take in what was seen of a descriptor, and wake whoever waits for it."""
         self._ready.add(descriptor)
+        if self._future is None or self._future.done():
+            return
         # A process lets go of its pipes a moment before it has ended: one turn of the event loop for all of that is enough.
-        if self._future is not None and (self._has_ended or events != _END_ALONE) and not self._future.done():
+        if events != _END_ALONE or self._has_ended or descriptor not in self._pipes:
             self._future.set_result(None)
 
     def close(self) -> None:
