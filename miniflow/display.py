@@ -60,16 +60,18 @@ class Display(Feed[_Shown]):
         """Why standard output is incomplete, though somebody wanted it."""
         return self._stdout.error
 
-    def emit(self, item: Item) -> None:
+    def emit(self, *items: Item) -> None:
         """See `Sink.emit`."""
+        shown = [self._render(item) for item in items if self._is_shown(item)]
+        for output, data in _joined(shown) if len(shown) > 1 else shown:
+            # Where the reader has taken everything, nothing stands before it.
+            rest = output.write_now(data) if self.is_awaited else data
+            if rest:
+                self.put((output, rest), len(rest))
+
+    def _is_shown(self, item: Item) -> bool:
         event = item if isinstance(item, Event) else item.template
-        if LEVELS[event.level] < self._minimum:
-            return
-        output, data = self._render(item)
-        if self.is_awaited:  # nothing stands before it
-            data = output.write_now(data)
-        if data:
-            self.put((output, data), len(data))
+        return LEVELS[event.level] >= self._minimum
 
     def _render(self, item: Item) -> _Shown:
         if self._use_json:

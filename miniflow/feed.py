@@ -89,6 +89,7 @@ class Feed(Generic[Held]):
 class EventFeed(Feed[Item]):
     """A sink that passes events on, lines of output in chunks."""
 
-    def emit(self, item: Item) -> None:
+    def emit(self, *items: Item) -> None:
         """See `Sink.emit`. A line counts for its text and a hundred more."""
-        self.put(item, len(item.text) + 100 * (item.text.count("\n") + 1) if isinstance(item, OutputChunk) else 1000)
+        for item in items:
+            self.put(item, len(item.text) + 100 * (item.text.count("\n") + 1) if isinstance(item, OutputChunk) else 1000)

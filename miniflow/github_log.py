@@ -78,14 +78,15 @@ class GithubLog(Feed[bytes | TaskFinished]):
         """Wait for a reader who stands still for so many seconds more."""
         self._stdout.lose_patience(seconds)
 
-    def emit(self, item: Item) -> None:
+    def emit(self, *items: Item) -> None:
         """See `Sink.emit`."""
-        if isinstance(item, OutputChunk):
-            self._output(item.template, item.text)
-        elif isinstance(item, TaskOutput):
-            self._output(item, item.line)
-        else:
-            self._event(item)
+        for item in items:
+            if isinstance(item, OutputChunk):
+                self._output(item.template, item.text)
+            elif isinstance(item, TaskOutput):
+                self._output(item, item.line)
+            else:
+                self._event(item)
 
     def _output(self, template: TaskOutput, text: str) -> None:
         if not (self._is_alone and self._shows_output):

@@ -83,8 +83,12 @@ class LiveDisplay(Feed[Item | bytes]):
         """Why the terminal does not show everything, though somebody wanted it."""
         return self._terminal.error
 
-    def emit(self, item: Item) -> None:
+    def emit(self, *items: Item) -> None:
         """See `Sink.emit`."""
+        for item in items:
+            self._take_over(item)
+
+    def _take_over(self, item: Item) -> None:
         if not isinstance(item, OutputChunk):
             self.put(item, 1000)
         elif LEVELS[item.template.level] >= self._minimum:

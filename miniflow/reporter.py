@@ -10,6 +10,7 @@ from miniflow.actions import Cancel, EndState, Finish, Reuse, Skip, Wait
 from miniflow.durations import format_duration
 from miniflow.errors import OutputError
 from miniflow.events import (
+    Event,
     OutputChunk,
     RunFinished,
     RunStarted,
@@ -80,28 +81,26 @@ class Reporter:
         self.emit(RunStarted(*self._now(), len(plan.tasks), parallel, plan.keep_going, tuple(plan.params), resumed_from))
 
     def task_started(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
-        try:
-            self.catch_up()
-        finally:  # the process is there, whatever became of the one before it
-            self._task_started(task, attempt, argv, pid, start_time)
-
-    def _task_started(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
+        """Tell that a process is there and, before that, what is still to be told."""
         self._first_start.setdefault(task, time.monotonic())
         planned, scripts = self._plan.tasks[task], self._scripts
         sha256 = scripts.sha256(planned.script) if scripts else None
-        self.emit(
-            TaskStarted(
-                *self._now(),
-                planned.id,
-                attempt,
-                pid,
-                argv,
-                start_time,
-                self._taken_over.reasons[task] if self._taken_over and attempt == 1 else None,
-                scripts is not None and sha256 != scripts.planned[planned.script],
-                sha256,
-            )
+        started = TaskStarted(
+            *self._now(),
+            planned.id,
+            attempt,
+            pid,
+            argv,
+            start_time,
+            self._taken_over.reasons[task] if self._taken_over and attempt == 1 else None,
+            scripts is not None and sha256 != scripts.planned[planned.script],
+            sha256,
         )
+        if self._late is None:
+            self.emit(started)
+        else:
+            late, self._late = self._late, None
+            self.emit(self._event(*late), started)
 
     def report_late(self, finish: Finish) -> None:
         """Tell of the end of a task as of now, but only before what is told next of any task, or when `catch_up` is called."""
@@ -114,50 +113,46 @@ class Reporter:
         """Tell what is still to be told."""
         if self._late is not None:
             (finish, time_ns, now), self._late = self._late, None
-            self._report(finish, time_ns, now)
+            self.emit(self._event(finish, time_ns, now))
 
     def report(self, action: Wait | Finish | Reuse | Skip | Cancel) -> None:
         """Tell of what the scheduler has decided about a task."""
         try:
             self.catch_up()
         finally:
-            self._report(action, time.time_ns(), time.monotonic())
+            self.emit(self._event(action, time.time_ns(), time.monotonic()))
 
-    def _report(self, action: Wait | Finish | Reuse | Skip | Cancel, time_ns: int, now: float) -> None:
+    def _event(self, action: Wait | Finish | Reuse | Skip | Cancel, time_ns: int, now: float) -> Event:
+        """Return what the scheduler has decided about a task as an event, and count it."""
         task = action.task
         of_task = (time_ns, self._plan.flow, self._run_id, self._plan.tasks[task].id)
         if isinstance(action, Finish):
             outcome = action.outcome
             self._counts[action.state] += 1
-            self.emit(
-                TaskFinished(
-                    *of_task,
-                    action.attempt,
-                    action.state,
-                    outcome.exit_status,
-                    outcome.reason,
-                    outcome.signal,
-                    outcome.error and self._masked(outcome.error),
-                    round(now - self._first_start.pop(task, now), 6),
-                    action.attempt,
-                )
+            return TaskFinished(
+                *of_task,
+                action.attempt,
+                action.state,
+                outcome.exit_status,
+                outcome.reason,
+                outcome.signal,
+                outcome.error and self._masked(outcome.error),
+                round(now - self._first_start.pop(task, now), 6),
+                action.attempt,
             )
-        elif isinstance(action, Wait):
+        if isinstance(action, Wait):
             outcome = action.outcome
-            self.emit(
-                TaskRetrying(*of_task, action.attempt, action.delay_s, outcome.exit_status, outcome.reason, outcome.signal)
-            )
-        elif isinstance(action, Reuse):
+            return TaskRetrying(*of_task, action.attempt, action.delay_s, outcome.exit_status, outcome.reason, outcome.signal)
+        if isinstance(action, Reuse):
             assert self._taken_over is not None
             self._counts["succeeded"] += 1
             self._reused += 1
-            self.emit(TaskReused(*of_task, self._taken_over.reused[task]))
-        elif isinstance(action, Skip):
+            return TaskReused(*of_task, self._taken_over.reused[task])
+        if isinstance(action, Skip):
             self._counts["skipped"] += 1
-            self.emit(TaskSkipped(*of_task, action.reason))
-        else:
-            self._counts["cancelled"] += 1
-            self.emit(TaskCancelled(*of_task, action.reason))
+            return TaskSkipped(*of_task, action.reason)
+        self._counts["cancelled"] += 1
+        return TaskCancelled(*of_task, action.reason)
 
     def run_finished(self, state: EndState, exit_status: int, *, is_out_of_time: bool) -> None:
         error = None
@@ -170,7 +165,7 @@ class Reporter:
         duration_s = round(time.monotonic() - self.began_at, 6)
         self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error, self._reused))
 
-    def emit(self, item: Item) -> None:
+    def emit(self, *items: Item) -> None:
         """Tell every sink; the exception of one that raises ends the run.
 
         It is told nothing more, unless it is an OutputError: who cannot write a log may still be able to write a status.
@@ -178,12 +173,12 @@ class Reporter:
         first_error: BaseException | None = None
         for sink in tuple(self._sinks):
             try:
-                sink.emit(item)
+                sink.emit(*items)
             except BaseException as error:  # raised below, once all the others have been told
                 if not isinstance(error, OutputError):
                     self._sinks.remove(sink)
-                elif isinstance(item, OutputChunk):
-                    self._lost_output.add(item.template.task_id)
+                else:
+                    self._lost_output.update(item.template.task_id for item in items if isinstance(item, OutputChunk))
                 first_error = first_error or error
         if first_error is None:
             return

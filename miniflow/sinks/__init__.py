@@ -12,8 +12,8 @@ Item: TypeAlias = Event | OutputChunk
 class Sink(Protocol):
     """Somebody who is told what happens."""
 
-    def emit(self, item: Item) -> None:
-        """Take in one event, or a chunk of lines.
+    def emit(self, *items: Item) -> None:
+        """Take in an event, or a chunk of lines; or several that are told of together, in their order.
 
         Raises:
             OutputError: It cannot be recorded; the run is stopped. A sink that does not matter so much raises nothing.

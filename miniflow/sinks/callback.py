@@ -14,10 +14,11 @@ class CallbackSink:
     def __init__(self, callback: Callable[[Event], object]) -> None:
         self._callback = callback
 
-    def emit(self, item: Item) -> None:
+    def emit(self, *items: Item) -> None:
         """See `Sink.emit`. What the function raises ends the run."""
-        if isinstance(item, Event):
-            self._callback(item)
-        else:
-            for event in item.events():
-                self._callback(event)
+        for item in items:
+            if isinstance(item, Event):
+                self._callback(item)
+            else:
+                for event in item.events():
+                    self._callback(event)

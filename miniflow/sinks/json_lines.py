@@ -7,14 +7,21 @@ as the encoding of each line apart would cost ten times as much as reading it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import structlog
 
 from miniflow.events import Event
 from miniflow.sinks import Item
+
+_Kept: TypeAlias = tuple[Item, Mapping[str, Any], bytes | bytearray]
+"""An item, the object that its event is, and what comes of it."""
+
+_TOLD_TOGETHER = 2
+"""Items that sinks are given at once: the end of one task, and the start of the next."""
 
 _encoder = msgspec.json.Encoder()
 _NO_MESSAGE = b'"message":""'
@@ -27,32 +34,33 @@ a backslash before an n. Hardly anybody prints it, and no name has it."""
 class JsonRenderer:
     """Renders events as bytes, each ended by a newline.
 
-    What was rendered last is kept: the record and standard output are given one item after the other, and it is rendered once.
+    What was rendered last is kept: the record and standard output are given the same items, and each is rendered once.
     """
 
     def __init__(self) -> None:
         self._log: _EventLog = structlog.wrap_logger(
             None, processors=[_encode], wrapper_class=_EventLog, context_class=dict
         ).bind()
-        self._item: Item | None = None
-        self._fields: dict[str, Any] = {}
-        self._rendered: bytes | bytearray = b""
+        self._kept: deque[_Kept] = deque(maxlen=_TOLD_TOGETHER)
 
     def render(self, item: Item) -> bytes | bytearray:
         """Return the lines of an event, or of a chunk of output."""
-        if item is not self._item:
-            event = item if isinstance(item, Event) else item.template
-            self._fields = event.to_dict()
-            self._rendered = self._log.render(event.name, self._fields)
-            if not isinstance(item, Event):
-                self._rendered = _with_messages(self._rendered, item.text)
-            self._item = item
-        return self._rendered
+        return self._find_or_render(item)[2]
 
     def fields(self, event: Event) -> Mapping[str, Any]:
         """Return the object that an event is rendered as."""
-        self.render(event)
-        return self._fields
+        return self._find_or_render(event)[1]
+
+    def _find_or_render(self, item: Item) -> _Kept:
+        for known in self._kept:
+            if known[0] is item:
+                return known
+        event = item if isinstance(item, Event) else item.template
+        fields = event.to_dict()
+        line = self._log.render(event.name, fields)
+        kept: _Kept = item, fields, line if isinstance(item, Event) else _with_messages(line, item.text)
+        self._kept.append(kept)
+        return kept
 
 
 class _EventLog(structlog.BoundLoggerBase):

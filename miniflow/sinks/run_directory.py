@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from miniflow.documents import document_parts
+from miniflow.errors import OutputError
 from miniflow.events import (
     AttemptEvent,
     Event,
@@ -51,20 +53,29 @@ class RunDirectorySink:
         """What has been recorded so far."""
         return self._record
 
-    def emit(self, item: Item) -> None:
-        """See `Sink.emit`."""
-        rendered = self._renderer.render(item)
-        if isinstance(item, OutputChunk):
-            self._write_log(item.template.task_id, rendered)
-            return
-        try:
-            if isinstance(item, AttemptEvent):
-                self._log(item, rendered)
-        finally:  # a log that cannot be written is no reason to lose the truth
-            if not isinstance(item, TaskOutput):
-                self._note(item, rendered)
+    def emit(self, *items: Item) -> None:
+        """See `Sink.emit`. What belongs in the journal is written there at once."""
+        first_error: OutputError | None = None
+        noted: list[Event] = []
+        for item in items:
+            if isinstance(item, Event) and not isinstance(item, TaskOutput):
+                noted.append(item)
+            try:
+                self._log(item)
+            except OutputError as error:  # a log that cannot be written is no reason to lose the truth: raised below
+                first_error = first_error or error
+        if noted:
+            self._note(noted)
+        if first_error is not None:
+            raise first_error
 
-    def _log(self, item: AttemptEvent, rendered: bytes | bytearray) -> None:
+    def _log(self, item: Item) -> None:
+        if isinstance(item, OutputChunk):
+            self._write_log(item.template.task_id, self._renderer.render(item))
+            return
+        if not isinstance(item, AttemptEvent):
+            return
+        rendered = self._renderer.render(item)
         worth_a_file = isinstance(item, (TaskOutput, TaskRetrying)) or (
             isinstance(item, TaskFinished) and item.state != "succeeded"
         )
@@ -74,9 +85,15 @@ class RunDirectorySink:
             before = self._unwritten.get(item.task_id)
             self._unwritten[item.task_id] = rendered if before is None else before + rendered
 
-    def _note(self, item: Event, rendered: bytes | bytearray) -> None:
-        self._journal.append(rendered)
-        self._record.apply(self._renderer.fields(item))
+    def _note(self, events: Sequence[Event]) -> None:
+        self._journal.append(b"".join([self._renderer.render(event) for event in events]))
+        for event in events:
+            self._record.apply(self._renderer.fields(event))
+        for event in events:
+            self._follow(event)
+
+    def _follow(self, item: Event) -> None:
+        """Do what follows from an event once it is in the journal."""
         if isinstance(item, TaskFinished):
             self._close_log(item.task_id, check=True)
             self._statuses.write(item.task_id, item.exit_status)
