@@ -38,13 +38,11 @@ _SHORT_OF_DESCRIPTORS = (23, 24)  # ENFILE and EMFILE
 class Guarded:
     """What is known of an attempt, to find its processes by."""
 
-    __slots__ = ("asked_at", "leader", "marks", "sessions", "text")
+    __slots__ = ("asked_at", "leader", "marks", "sessions")
 
     def __init__(self, marks: tuple[bytes, ...]) -> None:
         self.marks = marks
         """Entries of the environment (`NAME=value`) that its processes have, all of them; nobody else has all of them."""
-        self.text = b"\0".join((*marks, b""))
-        """The same, as they are noted."""
         self.leader: int | None = None
         """The pid of its first process, and hence its group; None as long as it is not known."""
         self.sessions: dict[int, int] = {}
@@ -58,24 +56,37 @@ class Guarded:
         self.sessions[pid] = started
 
 
-# --- what is noted of each attempt in a slot of the file: a length, and fields that are each ended by a zero byte
+# --- what is noted of each attempt in a slot of the file: a length, and fields that are each ended by a zero byte. Those that
+# --- become known later are as long as they ever get, so that each can be written by itself.
 
 SLOT_BYTES = 1024
 """A part of a page, so that what is written to it is there as a whole or not at all, whenever its writer is killed."""
 _LENGTH_BYTES = 2
+NOTHING = bytes(_LENGTH_BYTES)
+"""The beginning of a slot that is free."""
+_NS = 1_000_000_000
 
 
-def noted(attempt: Guarded) -> bytes:
-    """Return a slot's content."""
-    leader = attempt.leader or 0
-    started = attempt.sessions.get(leader, 0)
-    text = b"%d\0%d\0%r\0%b" % (leader if started else 0, started, attempt.asked_at or 0.0, attempt.text)
+def noted(marks: tuple[bytes, ...]) -> bytes:
+    """Return the content of the slot of an attempt that is about to be started."""
+    text = _NOT_KNOWN_YET + b"".join([mark + b"\0" for mark in marks])
     assert _LENGTH_BYTES + len(text) <= SLOT_BYTES
     return len(text).to_bytes(_LENGTH_BYTES, "big") + text
 
 
-NOTHING = bytes(_LENGTH_BYTES)
-"""The beginning of a slot that is free."""
+def noted_leader(pid: int, started: int) -> bytes:
+    """Return what stands at `LEADER_AT` in a slot: the attempt's first process, and its start time."""
+    return b"%10d\0%20d\0" % (pid, started)
+
+
+def noted_request(asked_at: float) -> bytes:
+    """Return what stands at `ASKED_AT` in a slot: when the attempt was asked to end, by the monotonic clock."""
+    return b"%20d\0" % int(asked_at * _NS)
+
+
+LEADER_AT = _LENGTH_BYTES
+ASKED_AT = LEADER_AT + len(noted_leader(0, 0))
+_NOT_KNOWN_YET = noted_leader(0, 0) + noted_request(0)
 
 
 def recall(memory: int) -> list[Guarded]:
@@ -91,7 +102,7 @@ def recall(memory: int) -> list[Guarded]:
             attempt = Guarded(tuple(marks))
             if int(pid):
                 attempt.led_by(int(pid), int(started))
-            attempt.asked_at = float(asked_at) or None
+            attempt.asked_at = int(asked_at) / _NS or None
         except ValueError:
             continue  # written in part, which should not be; the others are to be ended all the same
         attempts.append(attempt)

@@ -9,12 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 
 from miniflow import guardian
 from miniflow.errors import HostError
 from miniflow.files import close_kept, keep_from_forks
-from miniflow.guardian import NOTHING, SLOT_BYTES, Guarded, noted
+from miniflow.guardian import ASKED_AT, LEADER_AT, NOTHING, SLOT_BYTES, Guarded, noted, noted_leader, noted_request
 
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 """What an interpreter may need to start. Nothing else of our environment: by what a run's tasks have in theirs, a guardian
@@ -64,17 +63,18 @@ class Lifeline:
                 ) from error
             self._is_wanted = True
 
-    def begin(self, marks: Sequence[str]) -> Guarded:
+    def begin(self, marks: tuple[bytes, ...]) -> Guarded:
         """Say that an attempt is about to be started; return what is known of it.
 
         Args:
             marks: What its processes have in their environment, and nobody else has.
         """
-        attempt = Guarded(tuple(map(os.fsencode, marks)))
-        self._running[attempt] = self._free.pop() if self._free else len(self._running)
-        self._note(attempt)
-        if self._is_wanted and (self._guardian is None or not self._guardian.is_listening()):
-            self._replace_guardian()
+        attempt = Guarded(marks)
+        slot = self._running[attempt] = self._free.pop() if self._free else len(self._running)
+        if self._is_wanted:
+            self._write(slot, noted(marks))
+            if self._guardian is None or not self._guardian.is_listening():
+                self._replace_guardian()
         return attempt
 
     def started(self, attempt: Guarded, pid: int, start_time: int | None) -> None:
@@ -83,12 +83,12 @@ class Lifeline:
             attempt.leader = pid  # not noted: the number may be another's once it is read
             return
         attempt.led_by(pid, start_time)
-        self._note(attempt)
+        self._write(self._running[attempt], noted_leader(pid, start_time), LEADER_AT)
 
     def stopping(self, attempt: Guarded) -> None:
         """Say that an attempt was asked to end."""
         attempt.asked_at = time.monotonic()
-        self._note(attempt)
+        self._write(self._running[attempt], noted_request(attempt.asked_at), ASKED_AT)
 
     def ended(self, attempt: Guarded) -> None:
         """Say that nothing is left of an attempt."""
@@ -114,15 +114,11 @@ class Lifeline:
             close_kept(self._memory)
             self._memory = -1
 
-    def _note(self, attempt: Guarded) -> None:
-        if self._is_wanted:
-            self._write(self._running[attempt], noted(attempt))
-
-    def _write(self, slot: int, content: bytes) -> None:
+    def _write(self, slot: int, content: bytes, at: int = 0) -> None:
         if not self._is_wanted:
             return
         try:
-            os.pwrite(self._memory, content, slot * SLOT_BYTES)
+            os.pwrite(self._memory, content, slot * SLOT_BYTES + at)
         except OSError:
             # No memory for a page, for the moment. Better an attempt that is not guarded than a run that ends for it.
             return

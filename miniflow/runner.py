@@ -37,7 +37,7 @@ from miniflow.actions import (
     Wait,
 )
 from miniflow.errors import MiniFlowError
-from miniflow.executors import Attempt, Executor
+from miniflow.executors import Attempt, Executor, encoded
 from miniflow.graph import longest_path_first
 from miniflow.interrupts import uninterrupted
 from miniflow.masking import patterns
@@ -143,6 +143,10 @@ def unwrapped(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((leaf for leaf in leaves if not isinstance(leaf, MiniFlowError)), leaves[0])
 
 
+def _encoded(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {encoded(name): encoded(value) for name, value in env.items()}
+
+
 class _Run:
     """One run of a plan, from its first event to its last."""
 
@@ -171,15 +175,16 @@ class _Run:
         secrets = patterns(os.fsencode(setup.environ.get(name, "")) for name in plan.secret_env)
         self._reporter = Reporter(plan, setup.run_id, setup.sinks, secrets, setup.scripts, setup.taken_over)
         self._output = OutputSettings(plan.flow, setup.run_id, secrets, self._reporter.emit, setup.reader)
-        self._base_env = {
+        environ = {
+            "PYTHONUNBUFFERED": "1",
             **setup.environ,
             "MINIFLOW_FLOW": plan.flow,
             "MINIFLOW_RUN_ID": setup.run_id,
             "MINIFLOW_RUN_DIR": setup.run_dir,
             "MINIFLOW_PARAMS": plan.params_json,
         }
-        self._base_env.setdefault("PYTHONUNBUFFERED", "1")
-        self._run_mark = f"MINIFLOW_RUN_ID={setup.run_id}"
+        self._base_env = _encoded(environ)
+        self._run_mark = encoded(f"MINIFLOW_RUN_ID={setup.run_id}")
 
     def start_soon(self, group: anyio.abc.TaskGroup, function: Callable[..., Awaitable[None]], *args: object) -> None:
         """Start a task of the run's."""
@@ -350,8 +355,11 @@ class _Run:
                 argv = self._plan.argv(planned)
                 on_started = partial(self._reporter.task_started, task, number, tuple(argv))
                 observer = AttemptObserver(self._output, planned.id, number, on_started, self._reporter.catch_up)
-                env = {**self._base_env, **planned.env, "MINIFLOW_TASK_ID": planned.id, "MINIFLOW_ATTEMPT": str(number)}
-                marks = (self._run_mark, f"MINIFLOW_TASK_ID={planned.id}")
+                task_id = planned.id.encode()
+                env = self._base_env | _encoded(planned.env)
+                env[b"MINIFLOW_TASK_ID"] = task_id
+                env[b"MINIFLOW_ATTEMPT"] = b"%d" % number
+                marks = (self._run_mark, b"MINIFLOW_TASK_ID=" + task_id)
                 attempt = Attempt(argv, env, self._plan.cwd(planned), planned.timeout_s, self._plan.grace_s, marks)
                 if self._setup.reader is not None and not self._setup.reader.has_room:
                     self._reporter.catch_up()

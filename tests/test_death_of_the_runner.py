@@ -480,7 +480,7 @@ def known(line: lifeline.Lifeline) -> list[tuple[tuple[bytes, ...], int | None, 
 
 
 def test_it_reads_what_was_noted_of_the_attempts_that_run(line: lifeline.Lifeline) -> None:
-    first, second = line.begin(["A=1", "B=ä"]), line.begin(["A=" + "x" * 300, "B=2"])
+    first, second = line.begin((b"A=1", "B=ä".encode())), line.begin((b"A=" + b"x" * 300, b"B=2"))
     assert known(line) == [((b"A=1", "B=ä".encode()), None, {}, False), ((b"A=" + b"x" * 300, b"B=2"), None, {}, False)]
 
     line.started(second, 4711, 99)
@@ -488,7 +488,7 @@ def test_it_reads_what_was_noted_of_the_attempts_that_run(line: lifeline.Lifelin
     line.ended(first)
     assert known(line) == [((b"A=" + b"x" * 300, b"B=2"), 4711, {4711: 99}, True)]
 
-    third = line.begin([])  # where the first was
+    third = line.begin(())  # where the first was
     assert known(line) == [((), None, {}, False), ((b"A=" + b"x" * 300, b"B=2"), 4711, {4711: 99}, True)]
 
     line.ended(second)
@@ -497,8 +497,8 @@ def test_it_reads_what_was_noted_of_the_attempts_that_run(line: lifeline.Lifelin
 
 
 def test_what_it_cannot_read_does_not_keep_it_from_the_others(line: lifeline.Lifeline) -> None:
-    attempts = [line.begin([f"A={number}"]) for number in range(3)]
-    os.pwrite(line._memory, b"12", guardian.SLOT_BYTES + 4)
+    attempts = [line.begin((b"A=%d" % number,)) for number in range(3)]
+    os.pwrite(line._memory, b"no", guardian.SLOT_BYTES + guardian.LEADER_AT)
 
     assert [marks for marks, *_ in known(line)] == [(b"A=0",), (b"A=2",)]
     for attempt in attempts:
@@ -510,7 +510,7 @@ def test_where_no_memory_can_be_named_it_is_a_file(monkeypatch: pytest.MonkeyPat
     line = lifeline.Lifeline()
     line.open("x")
     try:
-        number = line.begin(["A=1"])
+        number = line.begin((b"A=1",))
         assert known(line) == [((b"A=1",), None, {}, False)]
         line.ended(number)
     finally:
@@ -518,7 +518,7 @@ def test_where_no_memory_can_be_named_it_is_a_file(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_copy_of_the_runner_changes_nothing_of_it(line: lifeline.Lifeline) -> None:
-    number = line.begin(["A=1"])
+    number = line.begin((b"A=1",))
 
     process = multiprocessing.get_context("fork").Process(target=line.ended, args=(number,))
     process.start()

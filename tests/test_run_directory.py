@@ -618,7 +618,7 @@ def test_a_task_whose_output_is_lost_has_not_succeeded_even_if_it_has_ended_alre
     async def run_at_once(self: LocalExecutor, attempt: Attempt, observer: Observer) -> None:
         observer.started(1)
         try:
-            (Path(attempt.env["MINIFLOW_RUN_DIR"]) / "logs").rmdir()
+            (Path(os.fsdecode(attempt.env[b"MINIFLOW_RUN_DIR"])) / "logs").rmdir()
             observer.output("stdout", b"a line\n")
         finally:
             observer.ended(Outcome(0))

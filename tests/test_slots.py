@@ -117,7 +117,7 @@ async def test_the_end_of_what_a_task_may_look_for_is_recorded_before_it_starts(
     known: dict[str, set[str]] = {}
 
     async def work(attempt: Any, observer: Any) -> None:
-        known[attempt.env["MINIFLOW_TASK_ID"]] = ends_in(seen)
+        known[attempt.env[b"MINIFLOW_TASK_ID"].decode()] = ends_in(seen)
         observer.started(1)
         await anyio.lowlevel.checkpoint()
         observer.ended(Outcome(0))
@@ -149,7 +149,7 @@ async def test_an_end_is_recorded_though_the_next_start_is_delayed(project: Spac
     known: list[set[str]] = []
 
     async def work(attempt: Any, observer: Any) -> None:
-        if attempt.env["MINIFLOW_TASK_ID"] in ("t2", "t3"):
+        if attempt.env[b"MINIFLOW_TASK_ID"].decode() in ("t2", "t3"):
             observer.delayed()
             known.append(ends_in(seen))
         observer.started(1)
@@ -197,7 +197,7 @@ async def test_an_end_is_recorded_before_what_others_print_though_the_next_is_no
     scope = anyio.CancelScope()
 
     async def work(attempt: Any, observer: Any) -> None:
-        task_id = attempt.env["MINIFLOW_TASK_ID"]
+        task_id = attempt.env[b"MINIFLOW_TASK_ID"].decode()
         if task_id == "t2":
             assert not is_cancelled
             observer.ended(Outcome(127, "spawn", error="no such file"))

@@ -22,7 +22,7 @@ from miniflow import guardian
 from miniflow.executors import Attempt, spawn, start, watch
 from tests.conftest import Space, only
 
-ENV = {"PATH": os.environ["PATH"], "A": "1", "ÄÖ": "caf\udce9", "EMPTY": ""}
+ENV = {b"PATH": os.fsencode(os.environ["PATH"]), b"A": b"1", "ÄÖ".encode(): b"caf\xe9", b"EMPTY": b""}
 SHOW = """#!{python} -ISE
 import json, os, resource, sys
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
@@ -120,7 +120,7 @@ def test_a_child_is_the_same_whichever_way_it_was_started(here: Path, way: str) 
     child["signals"] = [int(mask, 16) & ~INTERNAL for mask in child["signals"]]
     assert child == {
         "argv": [show(here), str(os.getpid()), "zwei", "", "caf\udce9"],
-        "env": ENV,
+        "env": {os.fsdecode(name): os.fsdecode(value) for name, value in ENV.items()},
         "cwd": str(here),
         "files": [[0, True], [1, True], [2, True]],
         "more": [],
@@ -175,7 +175,7 @@ def test_what_cannot_be_started_is_told_alike(here: Path, way: str, name: str, e
     with pytest.raises(error) as raised:
         spawn.spawn([path], ENV, str(here))
 
-    assert raised.value.filename == path
+    assert os.fsdecode(raised.value.filename) == path
     assert raised.value.errno == {"loop": 40}.get(name, raised.value.errno)
     assert os.listdir("/proc/self/fd") == before
     with pytest.raises(ChildProcessError):

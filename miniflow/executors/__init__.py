@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -15,14 +16,22 @@ class Attempt:
     """Everything an executor needs."""
 
     argv: Sequence[str]
-    env: Mapping[str, str] = field(repr=False)
-    """The whole environment."""
+    env: Mapping[bytes, bytes] = field(repr=False)
+    """The whole environment, as the system is given it."""
     cwd: str
     timeout_s: float | None
     grace_s: float
     """Between asking a process to end and killing it."""
-    marks: tuple[str, ...] = ()
+    marks: tuple[bytes, ...] = ()
     """Those entries of `env`, as `NAME=value`, by which whoever belongs to the attempt can be known: nobody else has all."""
+
+
+def encoded(text: str) -> bytes:
+    """Return a text as a program is given it: what the locale has no bytes for as UTF-8, as the bash script has it."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogateescape")
 
 
 class Observer(Protocol):

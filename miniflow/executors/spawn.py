@@ -11,9 +11,9 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from miniflow.executors import encoded
 from miniflow.values import dataclass
 
 _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -46,7 +46,9 @@ def own_descriptors() -> None:
         return
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str, check: Callable[[int], object] = lambda _: None) -> Spawned:
+def spawn(
+    argv: Sequence[str], env: Mapping[bytes, bytes], cwd: str, check: Callable[[int], object] = lambda _: None
+) -> Spawned:
     """Start a program.
 
     Args:
@@ -81,13 +83,13 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str, check: Callable
     return Spawned(pid, pipes[0], pipes[2])
 
 
-def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, stderr: int) -> int:
-    words, variables = _encoded(argv, env)
+def _start(argv: Sequence[str], env: Mapping[bytes, bytes], cwd: str, stdout: int, stderr: int) -> int:
+    words = list(map(encoded, argv))
     if _has_own_descriptors and "/" in argv[0] and _is_here(cwd):
         return os.posix_spawn(
             words[0],
             words,
-            variables,
+            env,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, stdout, 1),
@@ -97,26 +99,10 @@ def _start(argv: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, s
             setsigdef=_RESTORED,
         )
     popen = subprocess.Popen(  # noqa: S603  running what the flow says is what this is for
-        words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=variables, start_new_session=True
+        words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True
     )
     popen.returncode = 0  # or it would look for the child when it is deleted: whoever has called us reaps it
     return popen.pid
-
-
-def _encoded(
-    argv: Sequence[str], env: Mapping[str, str]
-) -> tuple[list[str], Mapping[str, str]] | tuple[list[bytes], Mapping[bytes, bytes]]:
-    """Return what a program is given, in a form that Python can pass on; what its locale has no bytes for as UTF-8."""
-    if sys.getfilesystemencoding() == "utf-8":
-        return list(argv), env
-    return list(map(_bytes, argv)), {_bytes(name): _bytes(value) for name, value in env.items()}
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return os.fsencode(text)
-    except UnicodeEncodeError:
-        return text.encode(errors="surrogateescape")  # as the bash script has it
 
 
 def _is_here(cwd: str) -> bool:

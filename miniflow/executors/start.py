@@ -119,7 +119,7 @@ def is_scarcity(error: OSError) -> bool:
 
 def not_started(error: OSError) -> Outcome:
     """Return the outcome of an attempt that could not be started."""
-    what = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    what = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error.strerror)
     if error.errno in _HINTS:
         what = f"{error.strerror}; {_HINTS[error.errno]}"
     missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
