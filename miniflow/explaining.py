@@ -10,7 +10,7 @@ from typing import Any
 from miniflow.again import command_again
 from miniflow.explain import Known, explain, slot_holders
 from miniflow.history import durations_before
-from miniflow.planfile import read_planned_task
+from miniflow.planfile import read_planned
 from miniflow.rundir import RunDir
 from miniflow.runtasks import check_task
 from miniflow.sinks.console import harmless
@@ -35,10 +35,11 @@ def explained(run_dir: RunDir, task_id: str, *, as_json: bool, width: int | None
     if task is None:
         check_task(run_dir, task_id)
         raise AssertionError("what is planned is in the timeline")
-    planned, params = read_planned_task(run_dir, task_id)
+    params, tasks = read_planned(run_dir)
+    planned = tasks.get(task_id, {})
     earlier_s = durations_before(run.path.parent.parent, run.flow, task_id, run.run_id)
     sentences = explain(run, task, Known(planned, earlier_s))
-    command = _command(task, planned, params or run.params)
+    command = _command(task, planned, params)
     if as_json:
         held = slot_holders(run, task) if task.waited_s else []
         document: dict[str, Any] = {
@@ -66,9 +67,8 @@ def explained(run_dir: RunDir, task_id: str, *, as_json: bool, width: int | None
 
 def _command(task: TaskTimeline, planned: Mapping[str, Any], params: Mapping[str, Any]) -> str | None:
     """Return the line that runs a task again; None where its command is recorded nowhere, as it never ran."""
-    argv = next((attempt.argv for attempt in reversed(task.attempts) if attempt.argv), ())
-    about = planned or ({"argv": argv} if argv else None)
-    return None if about is None else command_again(about, params)
+    argv = next((attempt.argv for attempt in reversed(task.attempts) if attempt.argv), None) or planned.get("argv")
+    return command_again({**planned, "argv": argv}, params) if argv else None
 
 
 def _state(task: TaskTimeline) -> str:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from miniflow import plan_flow, render_script
 from miniflow.again import command_again
+from miniflow.planfile import read_planned
+from miniflow.rundir import RunDir
 from tests.conftest import Space, only
 from tests.conftest import events as journal
 
@@ -83,3 +86,35 @@ def test_a_journal_alone_gives_the_command(space: Space) -> None:
     started = only(journal(space.latest("f")), "task.started")[0]
 
     assert command_again(started).endswith("/record.py 'a b'")
+
+
+def test_the_copy_of_a_script_gives_what_was_planned(space: Space) -> None:
+    hostile = ["a b", "it's", '"${MINIFLOW_TASKS_DIR:-x}"/no.sh', "new\nline", "", "~", "$HOME", "a=b", "é\u2028"]
+    space.script("it's (a) task.py")
+    (space.tasks_dir / "a=b").mkdir()
+    space.script("a=b/own", "#!/bin/sh\n", mode=0o755)
+    space.script("plain.sh")
+    env = {f"V{number}": text for number, text in enumerate(hostile)}
+    tasks = [
+        {"id": "py", "script": "it's (a) task.py", "args": hostile, "env": env, "cwd": "sub dir/it's"},
+        {"id": "named", "script": "it's (a) task.py", "python": "bin/it's python", "secret_env": "OF_ONE", "cwd": "/"},
+        {"id": "own", "script": "a=b/own", "env": {"env": "A=b"}, "timeout": "1m30s"},
+        {
+            "id": "sh",
+            "script": "plain.sh",
+            "args": ["env", "A=b"],
+            "retries": {"max": 2, "delay": 0.5, "on_exit_codes": [7, 3]},
+        },
+    ]
+    path = space.flow({"name": "f", "params": {"p": hostile}, "secret_env": "OF_ALL", "tasks": tasks})
+    tasks_dir = space.path / 'it\'s $HOME `x` \\ "quoted" {tasks}'
+    space.tasks_dir.rename(tasks_dir)
+    plan = plan_flow(path, flows_dir=space.flows_dir, tasks_dir=tasks_dir, output_dir=space.output_dir)
+    (run_dir := RunDir(space.output_dir / "f" / "20261123T093612.041Z-3f9a1c")).path.mkdir(parents=True)
+    run_dir.script.write_text(render_script(plan))
+
+    params, planned = read_planned(run_dir)
+
+    document = json.loads(json.dumps(plan.to_json()))
+    assert params == document["params"]
+    assert planned == {task["id"]: {"secret_env": [], **task} for task in document["tasks"]}

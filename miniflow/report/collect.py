@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from miniflow import __version__
 from miniflow.again import command_again
 from miniflow.errors import MiniFlowError
 from miniflow.events import format_timestamp
+from miniflow.planfile import read_planned
 from miniflow.report.contents import Contents, Log
 from miniflow.report.markup import text
 from miniflow.tails import Tail, read_tail
@@ -88,21 +87,8 @@ def _again(run_dir: RunDir, timeline: Timeline) -> dict[str, str]:
     failed = {task.id: task for task in timeline.tasks if task.state == "failed" and task.attempts and task.attempts[-1].argv}
     if not failed:
         return {}
-    params, planned = _planned(run_dir)
+    params, planned = read_planned(run_dir)
     return {
-        task_id: command_again(planned.get(task_id, {"argv": task.attempts[-1].argv}), params)
+        task_id: command_again({**planned.get(task_id, {}), "argv": task.attempts[-1].argv}, params)
         for task_id, task in failed.items()
     }
-
-
-def _planned(run_dir: RunDir) -> tuple[Mapping[str, Any] | None, Mapping[str, Mapping[str, Any]]]:
-    """Return the parameters and tasks of a plan; none in a run of the bash script, which has no plan.json."""
-    try:
-        plan = json.loads(run_dir.plan.read_bytes())
-        return plan["params"], {task["id"]: task for task in plan["tasks"]}
-    except FileNotFoundError:
-        return None, {}
-    except OSError as error:
-        raise MiniFlowError(f"cannot read {run_dir.plan}: {error.strerror}") from error
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise MiniFlowError(f"{run_dir.plan} is damaged, or of another version of MiniFlow ({error})") from None
