@@ -49,6 +49,16 @@ class RecordedRun:
     changed_scripts: Mapping[str, str | None]
     """The scripts that were not as planned when their task ran, by the tasks."""
 
+    @property
+    def has_plan(self) -> bool:
+        """Whether it is recorded what was to run: if not by its `plan.json`, then by the script."""
+        return any(task.script for task in self.timeline.tasks)
+
+    @property
+    def has_all_tasks(self) -> bool:
+        """Whether a task that it does not tell of was not there."""
+        return self.has_plan or self.timeline.finished_at is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -112,8 +122,8 @@ def differences(before: RecordedRun, after: RecordedRun) -> Differences:
         before.timeline,
         after.timeline,
         tuple(_run_changes(before, after)),
-        added=tuple([task_id for task_id in new if task_id not in old]),
-        removed=tuple([task_id for task_id in old if task_id not in new]),
+        added=tuple([task_id for task_id in new if task_id not in old and before.has_all_tasks]),
+        removed=tuple([task_id for task_id in old if task_id not in new and after.has_all_tasks]),
         tasks={task_id: changes for task_id, changes in changed.items() if changes},
         ends={task_id: (old[task_id], new[task_id]) for task_id in both if _end(old[task_id]) != _end(new[task_id])},
         durations=tuple(sorted(slower, key=lambda each: -abs(each.after_s - each.before_s))),
@@ -129,7 +139,8 @@ def _run_changes(before: RecordedRun, after: RecordedRun) -> Iterable[Change]:
     yield from _of_documents(before.document, after.document, _OF_RUN)
     if not (before.document and after.document) and old.keep_going != new.keep_going:
         yield Change("keep_going", old.keep_going, new.keep_going)
-    yield from _of_mappings("params", old.params, new.params)
+    if before.has_plan and after.has_plan:
+        yield from _of_mappings("params", old.params, new.params)
 
 
 def _task_changes(

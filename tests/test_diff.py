@@ -126,6 +126,23 @@ def test_a_run_compared_with_itself_has_no_difference(tmp_path: Path) -> None:
         assert not found.durations
 
 
+@pytest.mark.parametrize("ids", [(OLD, NEW), (NEW, OLD)])
+def test_what_a_journal_alone_does_not_tell_is_no_difference(tmp_path: Path, ids: tuple[str, str]) -> None:
+    write(tmp_path, OLD, None, [begin(), start(0, "a"), end(1, "a")])
+    write(tmp_path, NEW, {**AB, "params": {"date": "2023-01-01"}}, RAN)
+
+    found = compare(tmp_path / "out", *ids)
+
+    assert (found.run, found.added, found.removed, found.tasks) == ((), (), (), {})
+
+
+def test_what_a_journal_that_has_an_end_does_not_tell_of_was_not_there(tmp_path: Path) -> None:
+    write(tmp_path, OLD, None, ran("a"))
+    write(tmp_path, NEW, AB, RAN)
+
+    assert compare(tmp_path / "out", OLD, NEW).added == ("b",)
+
+
 def test_colours_tell_old_from_new(tmp_path: Path) -> None:
     write(tmp_path, OLD, AB, RAN)
     write(tmp_path, NEW, plan(task("a"), task("c", "a")), ran("a", "c"))
