@@ -6,7 +6,7 @@ from pathlib import Path
 
 from miniflow.differences import Differences, RecordedRun, differences
 from miniflow.errors import UsageError
-from miniflow.planfile import read_document
+from miniflow.planfile import read_document, read_planned
 from miniflow.rundir import RunDir, read_record
 from miniflow.runs import all_runs, find_any_run
 from miniflow.suggest import quoted
@@ -37,4 +37,5 @@ def _before(run_dir: RunDir) -> RunDir:
 
 
 def _read(run_dir: RunDir) -> RecordedRun:
-    return RecordedRun(read_timeline(run_dir), read_document(run_dir), read_record(run_dir)[0].changed_scripts)
+    changed_scripts = read_record(run_dir)[0].changed_scripts
+    return RecordedRun(read_timeline(run_dir), read_document(run_dir), read_planned(run_dir)[1], changed_scripts)

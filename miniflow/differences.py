@@ -26,15 +26,15 @@ _OF_RUN = {
     "selection": "selection",
 }
 _OF_TASK = {
-    "argv": "command",
     "cwd": "cwd",
     "upstream": "depends_on",
     "trigger_rule": "trigger_rule",
     "timeout_s": "timeout_s",
     "retry_delays_s": "retry_delays_s",
     "retry_on": "retry_on",
-    "secret_env": "secret_env",
 }
+_OF_PLANNED = {"secret_env": "secret_env"}
+"""What `plan.json` alone has of each task."""
 _DEFAULTS: Mapping[str, Any] = {"secret_env": [], "selection": None}
 """What is left out of `plan.json` where it is this."""
 
@@ -46,6 +46,8 @@ class RecordedRun:
     timeline: Timeline
     document: Mapping[str, Any] = field(repr=False)
     """Its `plan.json`; empty if it has none."""
+    planned: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    """What was to run, by the tasks, as in `plan.json` or as the script tells; empty if it is recorded nowhere."""
     changed_scripts: Mapping[str, str | None]
     """The scripts that were not as planned when their task ran, by the tasks."""
 
@@ -110,9 +112,8 @@ def differences(before: RecordedRun, after: RecordedRun) -> Differences:
     """Return what differs between two runs, in the order of the later run's file."""
     old = {task.id: task for task in before.timeline.tasks}
     new = {task.id: task for task in after.timeline.tasks}
-    planned = [{task["id"]: task for task in run.document.get("tasks", ())} for run in (before, after)]
     both = [task_id for task_id in new if task_id in old]
-    changed = {task_id: tuple(_task_changes(before, after, old[task_id], new[task_id], planned)) for task_id in both}
+    changed = {task_id: tuple(_task_changes(before, after, old[task_id], new[task_id])) for task_id in both}
     slower = [
         Slower(task_id, took[0], took[1])
         for task_id in both
@@ -143,34 +144,26 @@ def _run_changes(before: RecordedRun, after: RecordedRun) -> Iterable[Change]:
         yield from _of_mappings("params", old.params, new.params)
 
 
-def _task_changes(
-    before: RecordedRun,
-    after: RecordedRun,
-    old: TaskTimeline,
-    new: TaskTimeline,
-    planned: list[dict[str, Mapping[str, Any]]],
-) -> Iterable[Change]:
-    was, is_ = (tasks.get(new.id, {}) for tasks in planned)
-    if was and is_:
-        yield from _of_documents(was, is_, _OF_TASK)
-        yield from _of_mappings("env", was.get("env", {}), is_.get("env", {}))
-        sha256 = [run.changed_scripts.get(new.id, task.get("script_sha256")) for run, task in ((before, was), (after, is_))]
-        if None not in sha256 and sha256[0] != sha256[1]:
-            yield Change("script", *sha256)
-        return
-    commands = [_command(task, known) for task, known in ((old, was), (new, is_))]
+def _task_changes(before: RecordedRun, after: RecordedRun, old: TaskTimeline, new: TaskTimeline) -> Iterable[Change]:
+    was, is_ = before.planned.get(old.id, {}), after.planned.get(new.id, {})
+    commands = [_command(before, old), _command(after, new)]
     if all(commands) and commands[0] != commands[1]:
         yield Change("command", *commands)
-    if not (old.script and new.script):  # of one there is the journal alone
-        return
-    if set(old.depends_on) != set(new.depends_on):
-        yield Change("depends_on", list(old.depends_on), list(new.depends_on))
-    if old.trigger_rule != new.trigger_rule:
-        yield Change("trigger_rule", old.trigger_rule, new.trigger_rule)
+    yield from _of_documents(was, is_, _OF_TASK)
+    if before.document and after.document:  # a script does not tell of each task
+        yield from _of_documents(was, is_, _OF_PLANNED)
+    if was and is_:
+        yield from _of_mappings("env", was.get("env", {}), is_.get("env", {}))
+    sha256 = [run.changed_scripts.get(new.id, task.get("script_sha256")) for run, task in ((before, was), (after, is_))]
+    if None not in sha256 and sha256[0] != sha256[1]:
+        yield Change("script", *sha256)
 
 
-def _command(task: TaskTimeline, planned: Mapping[str, Any]) -> list[str]:
-    return list(planned.get("argv") or next((attempt.argv for attempt in task.attempts if attempt.argv), ()))
+def _command(run: RecordedRun, task: TaskTimeline) -> list[str]:
+    """Return the command of a task; of the script none if it did not run, as its caller may override a part of what it says."""
+    if run.document:
+        return list(run.planned.get(task.id, {}).get("argv", ()))
+    return list(next((attempt.argv for attempt in task.attempts if attempt.argv), ()))
 
 
 def _of_documents(old: Mapping[str, Any], new: Mapping[str, Any], names: Mapping[str, str]) -> Iterable[Change]:

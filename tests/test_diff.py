@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,8 @@ def two_runs(space: Space) -> Space:
     return space
 
 
-def runs(space: Space) -> list[str]:
-    return sorted(path.name for path in (space.output_dir / "f").glob("2*"))
+def runs(space: Space, flow: str = "f") -> list[str]:
+    return sorted(path.name for path in (space.output_dir / flow).glob("2*"))
 
 
 def test_without_a_second_run_the_one_before_is_meant(two_runs: Space) -> None:
@@ -212,13 +213,47 @@ def test_a_run_of_the_bash_script_is_compared_by_what_it_records(two_runs: Space
     assert two_runs.bash(script).returncode == 0
     first, _, by_script = runs(two_runs)
 
-    text = two_runs.miniflow("diff", first, by_script).stdout
+    result = two_runs.miniflow("diff", "--exit-code", first, by_script)  # durations differ on a busy machine
 
-    assert text.splitlines()[3:] == [
-        "No difference in plans and ends, and none worth mentioning in durations.",
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-2:] == [
         "",
         f"Run {by_script} has no plan.json: of its plan only what its journal and script tell is compared.",
     ]
+
+
+def test_what_the_bash_script_says_of_its_tasks_is_compared(two_runs: Space) -> None:
+    for changed in (
+        {},
+        {"env": {"MODE": "fast"}, "cwd": "records", "timeout": 60, "retries": {"max": 1, "on_exit_codes": [75]}},
+    ):
+        two_runs.flow({"name": "g", "tasks": [{"id": "a", "script": "a.py", "args": [0], **changed}]})
+        script = two_runs.path / two_runs.miniflow("run", "g", "--dry-run").stdout.strip()
+        assert two_runs.bash(script).returncode == 0
+    assert two_runs.miniflow("run", "g").returncode == 0
+
+    changes = json.loads(two_runs.miniflow("diff", *runs(two_runs, "g")[:2], "--json").stdout)["tasks_changed"]["a"]
+    assert {change["what"]: change["after"] for change in changes} == {
+        "cwd": str(two_runs.records_dir),
+        "timeout_s": 60,
+        "retry_delays_s": [0],
+        "retry_on": [75],
+        "env.MODE": "fast",
+    }
+    assert two_runs.miniflow("diff", "--exit-code", *runs(two_runs, "g")[1:]).returncode == 0
+
+
+def test_where_a_script_has_run_is_part_of_its_commands(two_runs: Space) -> None:
+    script = two_runs.path / two_runs.miniflow("run", "f", "--dry-run").stdout.strip()
+    elsewhere = two_runs.path / "elsewhere"
+    shutil.copytree(two_runs.tasks_dir, elsewhere)
+    assert two_runs.bash(script, env={"MINIFLOW_TASKS_DIR": str(elsewhere)}).returncode == 0
+    first, _, by_script = runs(two_runs)
+
+    document = json.loads(two_runs.miniflow("diff", first, by_script, "--json").stdout)
+
+    (command,) = document["tasks_changed"]["a"]
+    assert (command["what"], command["after"][-2]) == ("command", str(elsewhere / "a.py"))
 
 
 def test_the_first_run_has_none_before_it(two_runs: Space) -> None:
