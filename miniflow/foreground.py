@@ -91,7 +91,12 @@ def run_in_foreground(
 def _ending(run: OpenRun, *, level: Level, has_colors: bool) -> str:
     from miniflow.summary import Summary  # here: what it loads is needed only now, and not for programs
 
-    return Summary(run.plan, run.result, has_colors=has_colors).render(only_failures=LEVELS[level] > LEVELS["info"])
+    try:
+        columns = os.get_terminal_size(2).columns or None
+    except OSError:
+        columns = None  # it is none, or it is gone
+    summary = Summary(run.plan, run.result, has_colors=has_colors, columns=columns)
+    return summary.render(only_failures=LEVELS[level] > LEVELS["info"])
 
 
 def _tell(run_dir: Path, junit: Path | None, *, has_summary: bool) -> bool:

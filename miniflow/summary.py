@@ -39,12 +39,14 @@ class Summary:
         plan: What was run.
         result: How it ended.
         has_colors: Whether to use them.
+        columns: Of the terminal; None if it is none. Where a row of the table has no room, a task has two.
     """
 
-    def __init__(self, plan: Plan, result: RunResult, *, has_colors: bool) -> None:
+    def __init__(self, plan: Plan, result: RunResult, *, has_colors: bool, columns: int | None = None) -> None:
         self._plan = plan
         self._result = result
         self._has_colors = has_colors
+        self._columns = columns
         self._tasks = [result.tasks.get(task.id) or TaskResult(task.id, "pending") for task in plan.tasks]
         self._failed = [task for task in self._tasks if task.state == "failed"]
         self._run_dir = RunDir(result.run_dir)
@@ -70,14 +72,19 @@ class Summary:
         slack_s = self._slack_s()
         rows = [_COLUMNS, *(_cells(task, slack_s.get(task.id)) for task in shown)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-        lines = [self._paint(_aligned(_COLUMNS, widths), DIM)]
-        for task, cells in zip(shown, rows[1:], strict=True):
+        reasons = [_reason(task) for task in shown]
+        width = sum(widths) + 2 * len(widths) + max((len(reason) + 2 for reason in reasons if reason), default=0)
+        is_narrow = self._columns is not None and width > self._columns
+        if self._columns is not None and is_narrow:  # longer names are shown whole; no other is made as long
+            beside = 4 + widths[1] + max((len(_reason(task)) + 2 for task in shown if task.attempts), default=0)
+            widths[0] = min(widths[0], max(self._columns - beside, len(_COLUMNS[0])))
+        lines = [self._paint(line.rstrip(), DIM) for line in _rows(_COLUMNS, " ", "", widths, is_narrow=is_narrow)]
+        for task, cells, reason in zip(shown, rows[1:], reasons, strict=True):
             mark, color = _STATES.get(task.state, (" ", DIM))
             name, state = f"{cells[0]:{widths[0]}}", f"{mark} {cells[1]:{widths[1]}}"
-            rest = _aligned(cells, widths).removeprefix(f"{name}    {cells[1]:{widths[1]}}")
-            why = f"  {task.reason}" if task.reason not in (None, "exit") else ""
-            why = f"  {task.signal}" if task.signal else why
-            lines.append(f"{self._paint(name, color_of(task.id))}  {self._paint(state, color)}{rest}{why}".rstrip())
+            first, *more = _rows(cells, mark, reason, widths, is_narrow=is_narrow)
+            painted = f"{self._paint(name, color_of(task.id))}  {self._paint(state, color)}"
+            lines += [f"{painted}{first.removeprefix(f'{name}  {state}')}".rstrip(), *more]
         if len(shown) < len(self._tasks):
             rest_of = [task for task in self._tasks if task not in shown]
             counts = [(state, sum(task.state == state for task in rest_of)) for state in (*_STATES, "pending")]
@@ -135,11 +142,21 @@ def _cells(task: TaskResult, slack_s: float | None) -> tuple[str, ...]:
     )
 
 
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Return a row: names to the left, numbers to the right; what marks a state has its place before it."""
+def _reason(task: TaskResult) -> str:
+    """Return why a task is in its state, unless it simply ended."""
+    return task.signal or ("" if task.reason in (None, "exit") else str(task.reason))
+
+
+def _rows(cells: Sequence[str], mark: str, reason: str, widths: Sequence[int], *, is_narrow: bool) -> list[str]:
+    """Return the row of a task, or two: names to the left, numbers to the right; the mark of a state stands before it."""
     name, state, *numbers = cells
-    right = [f"{cell:>{width}}" for cell, width in zip(numbers, widths[2:], strict=True)]
-    return "  ".join([f"{name:{widths[0]}}", f"  {state:{widths[1]}}", *right])
+    head = f"{name:{widths[0]}}  {mark} {state:{widths[1]}}"
+    tail = "".join([f"  {cell:>{width}}" for cell, width in zip(numbers, widths[2:], strict=True)])
+    why = f"  {reason}" if reason else ""
+    if not is_narrow:
+        return [f"{head}{tail}{why}"]
+    has_run = set(numbers) != {"-"}
+    return [f"{head}{why if has_run else ''}", tail if has_run else why or tail]
 
 
 def _how(result: RunResult, task: TaskResult) -> str:

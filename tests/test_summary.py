@@ -14,7 +14,7 @@ from miniflow.plan import Place, make_plan
 from miniflow.results import RunResult, TaskResult
 from miniflow.summary import Summary
 from tests.conftest import Space
-from tests.terminals import COMMANDS
+from tests.terminals import COMMANDS, Terminal
 
 FAILS = """
 import sys
@@ -130,7 +130,7 @@ def test_neither_what_draws_nor_what_reads_back_is_loaded_for_a_program(space: S
     assert not loaded & {"rich.segment", "miniflow.live", "miniflow.region", "miniflow.summary", "miniflow.timeline"}
 
 
-def summary_of(tmp_path: Path, states: dict[str, Any]) -> list[str]:
+def summary_of(tmp_path: Path, states: dict[str, Any], columns: int | None = None) -> list[str]:
     """Return the summary of a run of so many tasks, whose record is gone."""
     ids = [f"t{n:03}" for n in range(sum(states.values()))]
     flow = flow_from_mapping({"name": "f", "tasks": [{"id": task_id, "script": "a.py"} for task_id in ids]}, None)
@@ -141,7 +141,7 @@ def summary_of(tmp_path: Path, states: dict[str, Any]) -> list[str]:
         for n, (task_id, state) in enumerate(zip(ids, ends, strict=True))
     }
     result = RunResult("f", "r", tmp_path / "gone", "failed", 1, 1.0, tasks)
-    return Summary(plan, result, has_colors=False).render(only_failures=False).splitlines()
+    return Summary(plan, result, has_colors=False, columns=columns).render(only_failures=False).splitlines()
 
 
 def test_of_a_large_run_what_matters_is_told(tmp_path: Path) -> None:
@@ -153,6 +153,46 @@ def test_of_a_large_run_what_matters_is_told(tmp_path: Path) -> None:
     assert table[-1] == "… and 485 more: 400 succeeded, 2 failed, 83 cancelled"
     assert sum("again:" in line for line in lines) == 10
     assert "… and 2 more failed" in lines
+
+
+def test_where_a_row_has_no_room_a_task_has_two(failing: Space) -> None:
+    terminal = Terminal(failing, "run", "f", "--keep-going", columns=40, rows=60)
+    terminal.end()
+
+    said = [re.sub(r"\d+\.\d+s", "*.*s", line) for line in terminal.scrolled.splitlines()]
+    table = said[said.index("TASK           STATE") :]
+    assert table[: table.index("")] == [
+        "TASK           STATE",
+        "  EXIT  ATTEMPTS  DURATION  SLACK",
+        "fetch        ✓ succeeded",
+        "     0         1      *.*s   *.*s",
+        "convert_all  ✗ failed",
+        "     3         2      *.*s   *.*s",
+        "report       – skipped",
+        "  upstream_failed",
+    ]
+
+
+@pytest.mark.parametrize("columns", [40, 49, 50, 80])
+def test_no_row_is_wrapped_by_a_terminal_of_forty_columns_or_more(tmp_path: Path, columns: int) -> None:
+    lines = summary_of(tmp_path, {"succeeded": 1, "skipped": 1, "cancelled": 1}, columns)
+
+    table = lines[1 : lines.index("", 1)]
+    assert all(len(line) <= columns for line in table)
+    assert len(table) == (4 if columns >= 50 else 8)
+
+
+def test_a_name_that_is_too_long_for_the_terminal_leaves_the_others_on_a_line(failing: Space) -> None:
+    name = "a_task_with_a_name_of_forty_characters__"
+    tasks = [{"id": name, "script": "ok.py"}, {"id": "b", "script": "fails.py"}]
+    failing.flow({"name": "f", "tasks": tasks})
+    terminal = Terminal(failing, "run", "f", columns=40, rows=60)
+    terminal.end()
+
+    said = [line.rstrip() for line in terminal.scrolled.splitlines()]
+    table = said[next(number for number, line in enumerate(said) if line.startswith("TASK ")) :]
+    assert table[2:4] == [name, "  ✓ succeeded"]
+    assert re.fullmatch(r"b +✗ failed", table[5])
 
 
 def test_a_run_of_one_task_that_succeeded_has_no_table(tmp_path: Path) -> None:
