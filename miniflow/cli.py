@@ -60,6 +60,13 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"miniflow.commands.{cmd_name}").command
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first word names; of one that there is not, say which may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # to click there is none, as none is loaded
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn our errors into messages and exit status 2."""
         try:

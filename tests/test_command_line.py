@@ -40,6 +40,15 @@ def test_help_is_on_standard_output(space: Space, args: list[str]) -> None:
     assert result.stdout.startswith("Usage: miniflow")
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"), [("staus", " Did you mean 'status'?"), ("explian", " Did you mean 'explain'?"), ("xyzzy", "")]
+)
+def test_an_unknown_command_is_an_error_with_a_suggestion(space: Space, word: str, hint: str) -> None:
+    result = space.miniflow(word)
+    assert (result.stdout, result.returncode) == ("", 2)
+    assert result.stderr.endswith(f"Error: No such command '{word}'.{hint}\n")
+
+
 def test_the_installed_command_is_the_module(hello: Space) -> None:
     command = Path(sys.executable).with_name("miniflow")
     result = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
