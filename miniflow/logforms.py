@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from itertools import groupby
@@ -20,6 +21,38 @@ _RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 def as_recorded(printed: Printed) -> bytes:
     """Return the events as they stand in the log."""
     return b"\n".join([*printed.recorded, b""])
+
+
+class AsEvents:
+    """What stands in logs of the bash script, as events: with null for what these do not tell.
+
+    Args:
+        flow: The run's.
+        run_id: Likewise.
+    """
+
+    def __init__(self, flow: str, run_id: str) -> None:
+        self._flow = flow
+        self._run_id = run_id
+
+    def __call__(self, printed: Printed) -> bytes:
+        """Return the text of lines."""
+        return b"".join([self._event(printed.task_id, line) for line in printed.lines])
+
+    def _event(self, task_id: str, line: PrintedLine) -> bytes:
+        event = {
+            "timestamp": None,
+            "level": "info",
+            "event": line.event,
+            "message": line.message,
+            "flow": self._flow,
+            "run_id": self._run_id,
+            "task_id": task_id,
+            "attempt": None,
+            "stream": None,
+            **({"partial": True} if line.partial else {}),
+        }
+        return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 class ForPeople:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from miniflow.errors import UsageError
-from miniflow.logforms import Form, ForPeople, Raw, as_recorded
+from miniflow.logforms import AsEvents, Form, ForPeople, Raw, as_recorded
 from miniflow.logs import Choice, RunLogs, has_plain_logs
 from miniflow.messages import complain
 from miniflow.printing import is_unread, write
-from miniflow.rundir import RunDir
+from miniflow.rundir import RunDir, read_record
 from miniflow.terminal import has_colors
 
 Kind: TypeAlias = Literal["people", "raw", "json"]
@@ -29,13 +29,15 @@ def show_logs(run_dir: RunDir, task_id: str | None, choice: Choice, *, kind: Kin
         MiniFlowError: They cannot be read.
         OSError: Standard output cannot be written.
     """
+    as_json: Form = as_recorded
     if has_plain_logs(run_dir):
-        _check_plain(run_dir, choice, kind)
+        _check_plain(run_dir, choice)
+        as_json = AsEvents(read_record(run_dir)[1], run_dir.run_id) if kind == "json" else as_json
     raw = Raw()
     is_terminal = os.isatty(1)
     colors = has_colors(is_terminal, os.environ)
     people = ForPeople(has_names=task_id is None, marks_stderr=is_terminal or colors, has_colors=colors)
-    forms: Mapping[Kind, Form] = {"people": people, "raw": raw, "json": as_recorded}
+    forms: Mapping[Kind, Form] = {"people": people, "raw": raw, "json": as_json}
     form = forms[kind]
     with RunLogs(run_dir, task_id, choice) as logs:
         while True:
@@ -55,8 +57,8 @@ def show_logs(run_dir: RunDir, task_id: str | None, choice: Choice, *, kind: Kin
             complain(f"run {run_dir.run_id} was interrupted: its runner is gone, and it has no end")
 
 
-def _check_plain(run_dir: RunDir, choice: Choice, kind: Kind) -> None:
-    option = "--stderr" if choice.stream else "--attempt" if choice.attempt is not None else "--json" if kind == "json" else ""
+def _check_plain(run_dir: RunDir, choice: Choice) -> None:
+    option = "--stderr" if choice.stream else "--attempt" if choice.attempt is not None else ""
     if option:
         raise UsageError(
             f"run {run_dir.run_id} is one of the bash script, whose logs hold what the tasks printed and nothing else: there is"

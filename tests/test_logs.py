@@ -518,7 +518,28 @@ def test_raw_logs_of_the_bash_script_are_its_bytes(space: Space, scripted: Path)
     assert result.stdout == b"one\n\xff\x1b[2Jerr\nno end"
 
 
-@pytest.mark.parametrize("option", ["--stderr", "--attempt=1", "--json"])
+def test_logs_of_the_bash_script_as_json_have_null_for_what_they_do_not_tell(space: Space, scripted: Path) -> None:
+    lines = space.miniflow("logs", "--json").stdout.splitlines()
+
+    unknown = {"timestamp": None, "attempt": None, "stream": None}
+    told = {"level": "info", "event": "task.output", "flow": "f", "run_id": scripted.name}
+    assert [json.loads(line) for line in lines] == [
+        {**unknown, **told, "task_id": task_id, "message": message}
+        for task_id, message in [("a", "one"), ("a", "\\xff\x1b[2Jerr"), ("a", "no end"), ("b", "q")]
+    ]
+    by_scheduler = ["timestamp", "level", "event", "message", "flow", "run_id", "task_id", "attempt", "stream"]
+    assert list(json.loads(lines[0])) == by_scheduler
+
+
+def test_a_long_line_in_a_log_of_the_bash_script_has_its_parts_marked_in_json(space: Space, scripted: Path) -> None:
+    scripted.joinpath("logs", "b.log").write_bytes(b"x" * 70_000 + b"\n")
+
+    events = [json.loads(line) for line in space.miniflow("logs", "b", "--json").stdout.splitlines()]
+
+    assert [(len(event["message"]), event["partial"]) for event in events] == [(65_536, True), (4_464, True)]
+
+
+@pytest.mark.parametrize("option", ["--stderr", "--attempt=1"])
 def test_logs_of_the_bash_script_cannot_tell_more(space: Space, scripted: Path, option: str) -> None:
     result = space.miniflow("logs", option)
 
