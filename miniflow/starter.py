@@ -14,6 +14,7 @@ from pathlib import Path
 from miniflow.catalog import flow_files, flow_name, shown
 from miniflow.errors import FlowError, UsageError
 from miniflow.files import write_all, writing
+from miniflow.model import MAX_ID_LENGTH
 from miniflow.parse import flow_from_mapping
 from miniflow.simple import DIRECTORIES
 from miniflow.suggest import quoted
@@ -101,6 +102,8 @@ def how_to_run(name: str, directories: Mapping[str, str], environ: Mapping[str, 
 
 
 def _check_name(name: str) -> None:
+    if len(name) > MAX_ID_LENGTH:  # in a file it is said where the name stands
+        raise UsageError(f"the name is longer than {MAX_ID_LENGTH} characters")
     try:
         flow_from_mapping({"name": name, "tasks": [{"id": "greet", "script": "greet.py"}]})
     except FlowError as error:

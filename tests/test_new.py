@@ -116,7 +116,7 @@ def test_a_flow_of_that_name_in_another_file_is_told(space: Space) -> None:
         ("a b", '"a b" is no flow name: letters, digits and _ . - alone, the first a letter, digit or _'),
         ("../x", '"../x" is no flow name: letters, digits and _ . - alone, the first a letter, digit or _'),
         ("", '"" is no flow name: letters, digits and _ . - alone, the first a letter, digit or _'),
-        ("x" * 201, "longer than 200 characters"),
+        ("x" * 201, "the name is longer than 200 characters"),
         ("x.sh", '"x.sh" ends with ".sh", like the script that is written beside its runs'),
         ("x.json", '"x.json" is the name of a file; a flow is named without .json'),
     ],
