@@ -54,7 +54,7 @@ class RecordedRun:
     @property
     def has_plan(self) -> bool:
         """Whether it is recorded what was to run: if not by its `plan.json`, then by the script."""
-        return any(task.script for task in self.timeline.tasks)
+        return any(task.is_planned for task in self.timeline.tasks)
 
     @property
     def has_all_tasks(self) -> bool:

@@ -18,6 +18,7 @@ LEAST_WAIT_S = 0.1
 """To be told: a shorter wait for a slot is the time that a start takes."""
 LEAST_SLACK_S = 0.01
 _SHOWN = 5
+UNKNOWN_UPSTREAM = "what it depends on is recorded nowhere, as the run has neither plan.json nor flow.sh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class _Explanation:
 
     def _why_it_ran(self) -> str:
         verb = "It ran" if any(attempt.pid is not None for attempt in self._task.attempts) else "It was to run"
+        if not self._task.is_planned:
+            return f"{verb}; {UNKNOWN_UPSTREAM}."
         if not self._upstream:
             return f"{verb} because it depends on no task."
         last = max(self._upstream, key=lambda other: other.ended_s or 0.0)
@@ -113,6 +116,9 @@ class _Explanation:
         return f"{verb} because {why}; {last.id} was the last to end, {_at(last.ended_s)}."
 
     def _why_skipped(self) -> Iterator[str]:
+        if not self._task.is_planned:
+            yield f"It was skipped ({self._task.reason}); {UNKNOWN_UPSTREAM}."
+            return
         if self._task.reason == "no_failure":
             rule = "it runs if one that it depends on has failed (one_failed), and none has"
             yield f"It was skipped: {rule}: {_ends(self._upstream)}."

@@ -55,7 +55,8 @@ class TaskTimeline:
     error: str | None
     attempts: tuple[AttemptTimeline, ...]
     ready_s: float | None
-    """When the last of its upstream ended; 0 without upstream, None while one of it has not ended."""
+    """When the last of its upstream ended; 0 without upstream, None while one of it has not ended, or if it is recorded nowhere
+    what it depends on."""
     started_s: float | None
     """None if it did not run."""
     ended_s: float | None
@@ -63,13 +64,19 @@ class TaskTimeline:
     duration_s: float | None
     """From its first start to its end, waits between attempts included; so far, if it goes on."""
     waited_s: float | None
-    """Between ready and started: for a slot. None if it has not started."""
+    """Between ready and started: for a slot. None if it has not started, or when it was ready is not known."""
     slack_s: float | None
-    """How much later it could have ended without the run's ending later; None unless the run is over and the task ran."""
+    """How much later it could have ended without the run's ending later; None unless the run is over and the task ran, and it
+    is recorded what it depends on."""
     is_critical: bool
     reused_from: str | None
     started_because: RerunReason | None
     """Why it ran in a run that resumes another."""
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether it is recorded what it depends on."""
+        return bool(self.depends_on) or self.ready_s is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +201,10 @@ class RunReader:
         now_s = round(max(0.0, time.time() - self._start_s), 6) if is_live else self._last_s
         parallel = _number(self._head, "parallel")
         planned = [*self._plan.tasks] if self._plan is not None else []
+        planned_count = len(planned)
         known = {task.id for task in planned}
         planned += [RecordedTask(task_id, "") for task_id in self._attempts if task_id not in known]
-        tasks, path = self._tasks(planned, result.tasks, parallel, now_s if is_live else None)
+        tasks, path = self._tasks(planned, planned_count, result.tasks, parallel, now_s if is_live else None)
         states = [task.state for task in tasks]
         return Timeline(
             flow=flow,
@@ -218,9 +226,17 @@ class RunReader:
         )
 
     def _tasks(
-        self, planned: Sequence[RecordedTask], results: Mapping[str, TaskResult], parallel: int, now_s: float | None
+        self,
+        planned: Sequence[RecordedTask],
+        planned_count: int,
+        results: Mapping[str, TaskResult],
+        parallel: int,
+        now_s: float | None,
     ) -> tuple[tuple[TaskTimeline, ...], tuple[str, ...]]:
-        """Return the tasks, and the critical path of a run that is over; `now_s` is None unless it goes on."""
+        """Return the tasks, and the critical path of a run that is over; `now_s` is None unless it goes on.
+
+        The journal alone tells of those after the first `planned_count`.
+        """
         index_of = {task.id: index for index, task in enumerate(planned)}
         upstream = [[index_of[other] for other in task.depends_on if other in index_of] for task in planned]
         attempts = [self._attempts.get(task.id, []) for task in planned]
@@ -241,7 +257,10 @@ class RunReader:
         for n, task in enumerate(planned):
             result = results.get(task.id) or TaskResult(task.id, "pending")
             ends_before = [ended[other] for other in upstream[n]]
-            ready = None if None in ends_before else max([0.0, *(end for end in ends_before if end is not None)])
+            is_planned = n < planned_count
+            ready = (
+                None if None in ends_before or not is_planned else max([0.0, *(end for end in ends_before if end is not None)])
+            )
             start, end = started[n], ended[n]
             until = end if end is not None else now_s
             duration = result.duration
@@ -264,7 +283,7 @@ class RunReader:
                     ended_s=end,
                     duration_s=duration,
                     waited_s=round(max(0.0, start - ready), 6) if start is not None and ready is not None else None,
-                    slack_s=slack[n] if start is not None else None,
+                    slack_s=slack[n] if start is not None and is_planned else None,
                     is_critical=n in critical,
                     reused_from=result.reused_from,
                     started_because=self._because.get(task.id),

@@ -212,6 +212,19 @@ def sentences(run_dir: RunDir, asked: str, known: Known = Known(), live: bool = 
         return "\n".join(explain(run, task, known))
 
 
+def test_what_a_task_depends_on_is_not_guessed_where_it_is_not_recorded(tmp_path: Path) -> None:
+    failed_first = [start(0, "a"), failed(2, "a"), skipped(2, "b"), start(2, "c"), end(3, "c")]
+    run = record(tmp_path, None, begin(1), *failed_first, skipped(3, "d", "no_failure"), finish(3, "failed", 1))
+    unknown = "what it depends on is recorded nowhere, as the run has neither plan.json nor flow.sh."
+
+    ran = [sentences(run, task_id).splitlines() for task_id in "ac"]
+
+    assert [lines[0] for lines in ran] == [f"It ran; {unknown}"] * 2
+    assert not [line for lines in ran for line in lines if "waited" in line or "could have ended" in line]
+    assert sentences(run, "b") == f"It was skipped (upstream_failed); {unknown}"
+    assert sentences(run, "d") == f"It was skipped (no_failure); {unknown}"
+
+
 def test_a_retry_that_waits_has_the_only_slot(tmp_path: Path) -> None:
     retrying = event(1, "task.retrying", "a", attempt=1, exit_status=75, reason="exit", delay_s=20.0)
     text = sentences(record(tmp_path, TASKS, begin(1), start(0, "a"), retrying), "b", live=True)

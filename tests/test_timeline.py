@@ -236,6 +236,10 @@ def test_a_run_without_a_plan_has_the_tasks_of_its_journal(tmp_path: Path) -> No
     timeline = read_timeline(record(tmp_path, None, begin(), start(0, "b"), end(1, "b"), start(1, "a"), end(2, "a"), finish(2)))
 
     assert [(task.id, task.script, task.depends_on) for task in timeline.tasks] == [("b", "", ()), ("a", "", ())]
+    # Whether they waited, or could have ended later, depends on what they depend on.
+    assert {(task.is_planned, task.ready_s, task.waited_s, task.slack_s) for task in timeline.tasks} == {
+        (False, None, None, None)
+    }
 
 
 def test_a_plan_that_is_damaged_is_an_error_that_names_it(tmp_path: Path) -> None:
