@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from miniflow.catalog import tidy
 from miniflow.errors import MAX_SHOWN_PROBLEMS, Problem
 from miniflow.excerpt import excerpt
 from miniflow.sinks.github import below_checkout, inert, workflow_command
@@ -29,7 +30,7 @@ def as_json(checked: Sequence[CheckedFile]) -> str:
     """Return all of it as one JSON document."""
     flows = [
         {
-            "file": each.file,
+            "file": tidy(each.path),
             "name": each.flow,
             "valid": not each.problems,
             "problems": [

@@ -194,6 +194,15 @@ def test_the_value_of_a_secret_is_not_shown_where_it_stands(project: Space) -> N
         assert "hush" not in result.stdout
 
 
+def test_json_has_the_path_of_a_file_as_it_is(project: Space) -> None:
+    name = "a\N{NO-BREAK SPACE}b\x1b[31m" + "x" * 100 + ".json"
+    project.flow(flow("good")).rename(project.flows_dir / name)
+
+    (file,) = json.loads(validate(project, "--format", "json").stdout)["flows"]
+
+    assert file["file"] == f"flows/{name}"
+
+
 # --- text -----------------------------------------------------------------------------------------------------------
 
 
