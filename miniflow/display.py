@@ -63,7 +63,9 @@ class Display(Feed[_Shown]):
     def emit(self, *items: Item) -> None:
         """See `Sink.emit`."""
         shown = [self._render(item) for item in items if self._is_shown(item)]
-        for output, data in _joined(shown) if len(shown) > 1 else shown:
+        if self._use_json and len(shown) > 1:
+            shown = [(self._stdout, b"".join([data for _, data in shown]))]
+        for output, data in shown:
             # Where the reader has taken everything, nothing stands before it.
             rest = output.write_now(data) if self.is_awaited else data
             if rest:

@@ -54,6 +54,7 @@ INTERNAL = 1 << 31 | 1 << 32
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each of the ways to start a program; whether it is the one that is taken is looked at."""
     monkeypatch.setattr(spawn, "_has_own_descriptors", False)
+    standard_input = os.dup(0)
     if request.param == "posix_spawn":
         spawn.own_descriptors()
         if not spawn._has_own_descriptors:
@@ -70,6 +71,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
         monkeypatch.setattr(place, real.__name__, note)
     yield request.param
+    os.dup2(standard_input, 0)
+    os.close(standard_input)
     assert set(taken) == {request.param}
 
 
@@ -225,6 +228,25 @@ def test_a_directory_that_is_forbidden_by_now_is_told_alike(here: Path, monkeypa
         here.chmod(0o700)
 
     assert raised.value.filename == str(here)
+
+
+def test_a_task_reads_nothing_of_what_the_command_is_given(space: Space) -> None:
+    space.script("read.py", "import sys; print(repr(sys.stdin.read()), sys.argv[1:])")
+    tasks = [
+        {"id": "here", "script": "read.py", "args": ["{{ params.a }}"]},
+        {"id": "elsewhere", "script": "read.py", "cwd": "/", "python": sys.executable},
+        {"id": "looked_up", "script": "read.py", "python": "python3"},
+    ]
+    space.flow({"name": "f", "tasks": tasks})
+
+    result = space.miniflow("run", "f", "-p", "-", stdin='{"a": 1}')
+
+    printed = only([json.loads(line) for line in result.stdout.splitlines()], "task.output")
+    assert {event["task_id"]: event["message"] for event in printed} == {
+        "here": "'' ['1']",
+        "elsewhere": "'' []",
+        "looked_up": "'' []",
+    }
 
 
 COMMAND = """

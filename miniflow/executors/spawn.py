@@ -13,16 +13,16 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec import Struct
+
 from miniflow.executors import encoded
-from miniflow.values import dataclass
 
 _RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 """What Python ignores for itself, and Popen gives back to children."""
 _has_own_descriptors = False
 
 
-@dataclass(frozen=True, slots=True)
-class Spawned:
+class Spawned(Struct, frozen=True):
     """A process that was started, and must be reaped."""
 
     pid: int
@@ -34,14 +34,19 @@ class Spawned:
 def own_descriptors() -> None:
     """Keep what this process has inherited from its children; from now on it makes no inheritable descriptor.
 
-    For a program that is all ours, and has 0, 1 and 2 open. A library's host may make one at any time.
+    Its standard input becomes what its children are to have, so that they have it already. For a program that is all ours, has
+    0, 1 and 2 open, and has read what it wanted to. A library's host may open, and fork, at any time.
     """
     global _has_own_descriptors
     try:
         for name in os.listdir("/proc/self/fd"):
             if int(name) > 2:
                 _keep(int(name))
-        _has_own_descriptors = _reports_failures()
+        if _reports_failures():
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(null, 0)
+            os.close(null)
+            _has_own_descriptors = True
     except OSError:  # no /proc
         return
 
@@ -91,7 +96,6 @@ def _start(argv: Sequence[str], env: Mapping[bytes, bytes], cwd: str, stdout: in
             words,
             env,
             file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, stdout, 1),
                 (os.POSIX_SPAWN_DUP2, stderr, 2),
             ],

@@ -10,13 +10,13 @@ import time
 from collections import deque
 
 import anyio
+from msgspec import Struct
 
 from miniflow.executors import Attempt
 from miniflow.executors.spawn import spawn
 from miniflow.executors.watch import Watch, Watches
 from miniflow.guardian import start_time
 from miniflow.results import Outcome
-from miniflow.values import dataclass
 
 HEADROOM = 16
 """Descriptors that are left free for others while attempts run: to start a process takes nine for a moment, and logs, statuses
@@ -29,8 +29,7 @@ _HINTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """A process, and what it is watched with."""
 
     pid: int

@@ -227,7 +227,9 @@ class AsyncioWatch:
         for descriptor in self._own:
             del self._watches[descriptor]
             if not self._epoll.closed:
-                self._epoll.unregister(descriptor)  # to close it is not enough, if a child of a fork has it open
+                # To close it is not enough: a child of a fork may have it open, and so has each of ours from its start until it
+                # has become its program. What is told of it would then be taken for the next one of that number.
+                self._epoll.unregister(descriptor)
         self._own.clear()
 
 
