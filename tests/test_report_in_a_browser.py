@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +240,56 @@ def test_on_paper_nothing_is_cut_off_and_nothing_waits_to_be_pressed(world: Spac
     controls = "[...document.querySelectorAll('button, input, nav')].filter((e) => !e.closest('thead'))"
     assert tab.run(f"{controls}.filter((e) => e.checkVisibility()).map((e) => e.outerHTML)") == []
     assert len(tab.run(VISIBLE)) == 5
+
+
+PAPER = 718
+"""How wide the text on A4 is, in pixels of a page."""
+
+
+def test_on_paper_names_are_in_one_piece_and_headings_apart(world: Space, tab: Tab) -> None:
+    tab.open(world.latest("f") / "report.html", media="print", width=PAPER)
+
+    heights = tab.run("[...document.querySelectorAll('tbody th')].map((name) => name.getBoundingClientRect().height)")
+    assert [height > 40 for height in heights] == [False, False, True, False, False]  # the third is the long one
+    assert max(heights) < 60
+    ends = tab.run(
+        """[...document.querySelectorAll('thead th')].map((heading) => {
+          const text = document.createRange();
+          text.selectNodeContents(heading);
+          const box = text.getBoundingClientRect();
+          return [box.left, box.right];
+        })"""
+    )
+    assert all(right < left for (_, right), (left, _) in pairwise(ends)), ends
+
+
+def test_paper_is_white_whatever_the_screen_is(world: Space, tab: Tab) -> None:
+    tab.open(world.latest("f") / "report.html", media="print", width=PAPER, dark=True)
+
+    def colour(selector: str, of: str) -> list[int]:
+        found = tab.run(f"getComputedStyle(document.querySelector('{selector}')).{of}")
+        return [int(part) for part in re.findall(r"\d+", found)]
+
+    for selector, of in (("h1", "color"), ("tbody th", "color"), (".miniflow-graph text", "fill"), (".command", "color")):
+        assert max(colour(selector, of)) < 60, selector
+    assert min(colour(".command", "backgroundColor")) > 200
+
+
+def test_a_drawing_that_is_wider_than_paper_is_made_smaller(tab: Tab, tmp_path: Path) -> None:
+    tasks = [task("first", "succeeded", (0.0, 1.0))]
+    for number in range(8):
+        name = f"a_name_that_takes_some_room_{number}"
+        tasks.append(task(name, "succeeded", (1.0, 2.0), depends_on=(tasks[-1].id, tasks[0].id)))
+    tasks += [task(f"beside_it_another_one_{number}", "succeeded", (0.0, 1.0)) for number in range(7)]
+    path = tmp_path / "report.html"
+    path.write_bytes(page(Contents(timeline(*tasks, duration_s=2.0, parallel=9), {}, {}, "2026-11-23T10:00:00.000000Z", "1")))
+    widths = "['.miniflow-graph', '.drawing'].map((part) => document.querySelector(part).getBoundingClientRect().width)"
+
+    tab.open(path, width=PAPER)
+    assert tab.run(widths)[0] > PAPER
+    tab.open(path, media="print", width=PAPER)
+    drawn, room = tab.run(widths)
+    assert drawn <= room <= PAPER
 
 
 def test_a_screen_reader_finds_its_way(shown: Tab) -> None:
