@@ -218,6 +218,25 @@ def test_no_page_scrolls_sideways(world: Space, tab: Tab, width: int) -> None:
     assert tab.complaints() == []
 
 
+@pytest.mark.parametrize("end_s", [0.9, 1.57, 8.1, 100.0, 7000.0, 90000.0])
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_the_marks_of_the_axis_stand_apart(tab: Tab, tmp_path: Path, width: int, end_s: float) -> None:
+    path = tmp_path / "report.html"
+    found = timeline(task("t", "succeeded", (0.0, end_s)), duration_s=end_s)
+    path.write_bytes(page(Contents(found, {}, {}, "2026-11-23T10:00:00.000000Z", "1")))
+
+    tab.open(path, width=width)
+
+    marks = tab.run(
+        """[...document.querySelectorAll('.by-task .axis text')].filter((mark) => mark.checkVisibility()).map((mark) => {
+          const box = mark.getBoundingClientRect();
+          return [box.left, box.right];
+        })"""
+    )
+    assert len(marks) >= 2
+    assert all(left - right >= 4 for (_, right), (left, _) in pairwise(marks)), marks
+
+
 def test_the_dark_is_dark(world: Space, tab: Tab) -> None:
     ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
     ink = "getComputedStyle(document.querySelector('h2')).color.match(/\\d+/g).map(Number)"
