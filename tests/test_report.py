@@ -438,8 +438,11 @@ def test_a_legend_explains_what_is_drawn_and_nothing_else() -> None:
         timeline(task("a", "succeeded", (0, 1), (2, 3)), task("b", "running", (1, None)), task("c", "skipped"))
     ).text
 
-    assert "waiting for a slot failed attempt running attempt succeeded attempt" in found
+    assert "waiting for a slot waiting for the next attempt failed attempt running attempt succeeded attempt" in found
     assert "skipped attempt" not in found
+
+    found = page_of(timeline(task("a", "succeeded", (0, 1)), task("b", "skipped"))).text
+    assert "waiting for" not in found
 
 
 def test_what_more_tasks_depend_on_than_can_be_drawn_is_in_the_table() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from miniflow.durations import format_duration
@@ -70,7 +71,7 @@ def gantt(timeline: Timeline) -> Html:
         "div",
         _choice("by-task", "One row a task", is_chosen=True),
         _choice("by-slot", "One row a slot", is_chosen=False),
-        _legend(timeline),
+        _legend(timeline, scale),
         _rows("by-task", "Timeline, one row a task", scale, (scale.task_row(task) for task in tasks)),
         _rows("by-slot", "Timeline, one row a slot", scale, map(scale.slot_row, range(1, len(by_slot) + 1), by_slot)),
         class_="gantt many" if len(tasks) > _MANY else "gantt",
@@ -86,16 +87,26 @@ def _end_s(attempt: AttemptTimeline, timeline: Timeline) -> float:
     return attempt.ended_s if attempt.ended_s is not None else max(timeline.duration_s or 0.0, attempt.started_s)
 
 
+def _delays(task: TaskTimeline) -> list[tuple[float, float]]:
+    """Return from when until when a task waited for its next attempts."""
+    pairs = pairwise(task.attempts)
+    return [(before.ended_s, after.started_s) for before, after in pairs if before.ended_s is not None]
+
+
 def _choice(name: str, label: str, *, is_chosen: bool) -> Html:
     """Return a view's radio button; the style shows the view whose button is chosen."""
     button = element("input", type="radio", name="view", id=name, checked=is_chosen)
     return Html(f"{button}{element('label', label, for_=name)}")
 
 
-def _legend(timeline: Timeline) -> Html:
+def _legend(timeline: Timeline, scale: _Scale) -> Html:
     """Return what the kinds of bars mean that there are."""
     drawn = {_how_it_ended(task, attempt) for task in timeline.tasks for attempt in task.attempts}
-    kinds = [("wait", "waiting for a slot"), *((state, f"{state} attempt") for state in STATES if state in drawn)]
+    kinds = [(state, f"{state} attempt") for state in STATES if state in drawn]
+    if any(_delays(task) for task in timeline.tasks):
+        kinds.insert(0, ("delay", "waiting for the next attempt"))
+    if any(scale.wait(task) for task in timeline.tasks):
+        kinds.insert(0, ("wait", "waiting for a slot"))
     items = [
         element("li", element("svg", _rect(0.0, 100.0, kind), aria_hidden="true", class_="sample"), label)
         for kind, label in kinds
@@ -147,6 +158,12 @@ class _Scale:
     def _bar(self, started_s: float, ended_s: float, kind: str | None, title: str | None = None) -> Html:
         return _rect(self._at(started_s), self._at(ended_s) - self._at(started_s), kind, title)
 
+    def wait(self, task: TaskTimeline) -> tuple[float, float] | None:
+        """Return from when until when a task waited for its first start, if that can be seen."""
+        if task.ready_s is None or task.started_s is None or self._at(task.started_s) - self._at(task.ready_s) < 0.05:
+            return None
+        return task.ready_s, task.started_s
+
     def axis(self) -> Html:
         """Return the lines behind all rows, and the numbers above them."""
         places = [(_percent(self._at(seconds)), seconds) for seconds in ticks(self._end_s)]
@@ -162,16 +179,8 @@ class _Scale:
 
     def task_row(self, task: TaskTimeline) -> Html:
         """Return a task's row: its name, when it waited and ran, and how long."""
-        parts = []
-        if (
-            task.ready_s is not None
-            and task.started_s is not None
-            and self._at(task.started_s) - self._at(task.ready_s) >= 0.05
-        ):
-            parts.append(self._bar(task.ready_s, task.started_s, "wait"))
-        for before, after in zip(task.attempts, task.attempts[1:], strict=False):
-            if before.ended_s is not None:
-                parts.append(self._bar(before.ended_s, after.started_s, "delay"))
+        parts = [self._bar(*wait, "wait")] if (wait := self.wait(task)) else []
+        parts += [self._bar(*delay, "delay") for delay in _delays(task)]
         state = state_of(task)
         if len(task.attempts) == 1:  # the row itself says how it ended, and how long it took
             attempt = task.attempts[0]
