@@ -261,6 +261,24 @@ def test_on_paper_nothing_is_cut_off_and_nothing_waits_to_be_pressed(world: Spac
     assert len(tab.run(VISIBLE)) == 5
 
 
+@pytest.mark.parametrize("width", [960, 1280])
+def test_the_headings_of_a_long_table_stay_in_sight(tab: Tab, tmp_path: Path, width: int) -> None:
+    tasks = [task(f"task_{number}", "succeeded", (0.0, 1.0)) for number in range(90)]
+    path = tmp_path / "report.html"
+    path.write_bytes(page(Contents(timeline(*tasks, duration_s=1.0, parallel=90), {}, {}, "2026-11-23T10:00:00.000000Z", "1")))
+    tab.open(path, width=width)
+
+    tab.run("document.getElementById('task-task_60').scrollIntoView({ block: 'start' })")
+    tab.settle()
+
+    seen = """['th:nth-child(6) button', '#task-task_60 th'].map((selector) => {
+      const box = document.querySelector(selector).getBoundingClientRect();
+      return document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2)?.textContent;
+    })"""
+    assert tab.run(seen) == ["Duration", "task_60"]  # neither is out of sight, nor behind the other
+    assert tab.run("document.documentElement.scrollWidth") == width
+
+
 PAPER = 718
 """How wide the text on A4 is, in pixels of a page."""
 
