@@ -38,7 +38,7 @@ def critical_path(
     """Return the chain of tasks that ends with the one that ended last, each of which the next one waited for.
 
     What a task waited for is the task whose end gave it its slot, if all slots were taken when it could have started; else
-    the one of its upstream that ended last. Tasks that did not run are passed over.
+    the one of its upstream that ended last. Tasks that did not run are not part of it: what decided that they would not is.
 
     Args:
         upstream: What each task depends on.
@@ -60,10 +60,11 @@ def critical_path(
         start = started_s[task]
         if start is not None:
             path.append(task)
-            ready_s = 0.0 if before is None else ended_s[before]
-            place = bisect_right(freed_s, start) - 1
-            if place >= 0 and freed_s[place] > ready_s:
-                before = freed_by[place]
+        ready_s = 0.0 if before is None else ended_s[before]
+        # One that was cancelled while it waited for a slot was so by a failure, whose end gave a slot as well.
+        place = bisect_right(freed_s, ended_s[task] if start is None else start) - 1
+        if place >= 0 and freed_s[place] > ready_s:
+            before = freed_by[place]
         task = before
     return path[::-1]
 

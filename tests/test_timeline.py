@@ -126,6 +126,17 @@ def test_a_task_that_ends_while_slots_are_free_keeps_nobody_waiting(tmp_path: Pa
     assert read_timeline(run).critical_path == ("b",)
 
 
+def test_the_critical_path_goes_through_the_failure_that_cancelled_what_a_task_waited_for(tmp_path: Path) -> None:
+    tasks = {"convert": [], "slow": [], "report": ["convert"], "clean_up": ["report"]}
+    cancelled = event(3, "task.cancelled", "report", reason="fail_fast")
+    run = record(
+        tmp_path, tasks, begin(1), start(0, "convert"), end(1, "convert"), start(1, "slow"), end(3, "slow", 1), cancelled,
+        start(3, "clean_up"), end(4, "clean_up"), finish(4, "failed", 1),
+    )  # fmt: skip
+
+    assert read_timeline(run).critical_path == ("convert", "slow", "clean_up")
+
+
 def test_each_attempt_has_its_times_and_its_end(tmp_path: Path) -> None:
     retrying = event(1, "task.retrying", "a", attempt=1, delay_s=2, exit_status=137, reason="signal", signal="SIGKILL")
     run = record(tmp_path, {"a": []}, begin(), start(0, "a"), retrying, start(3, "a", 2), end(4, "a", attempts=2), finish(4))
