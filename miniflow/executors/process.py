@@ -145,11 +145,12 @@ class Process:
             self._signal_group(signal.SIGKILL)
             _wait_briefly(self.is_gone)
             self._outcome = self._reap()
-        if self._is_group_left():
+        if self._has_group and self._is_group_left():
             self._signal_group(signal.SIGKILL)
             _wait_briefly(lambda: not self._is_group_left())
         self._strays.close(BROKEN_OFF_WAIT_S)
-        self._read_rest()
+        if self._pipes:
+            self._read_rest()
         self._watch.close()
         if self._exit_fd is not None:
             os.close(self._exit_fd)

@@ -11,14 +11,16 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
 from miniflow.executors import encoded
 
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
-"""What Python ignores for itself, and Popen gives back to children."""
+_DEFAULTED = tuple(sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})))
+"""Signals that a child is to have as they are by default: all. Of those that are not named glibc asks first what they are, by a
+system call each; and Python ignores some for itself."""
 _has_own_descriptors = False
 
 
@@ -89,7 +91,8 @@ def spawn(
 
 
 def _start(argv: Sequence[str], env: Mapping[bytes, bytes], cwd: str, stdout: int, stderr: int) -> int:
-    words = list(map(encoded, argv))
+    # Python encodes them as we do, unless the locale has signs of its own.
+    words: list[str] | list[bytes] = list(argv) if sys.getfilesystemencoding() == "utf-8" else list(map(encoded, argv))
     if _has_own_descriptors and "/" in argv[0] and _is_here(cwd):
         return os.posix_spawn(
             words[0],
@@ -100,7 +103,7 @@ def _start(argv: Sequence[str], env: Mapping[bytes, bytes], cwd: str, stdout: in
                 (os.POSIX_SPAWN_DUP2, stderr, 2),
             ],
             setsid=True,
-            setsigdef=_RESTORED,
+            setsigdef=_DEFAULTED,
         )
     popen = subprocess.Popen(  # noqa: S603  running what the flow says is what this is for
         words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -17,8 +17,15 @@ import structlog
 from miniflow.events import Event
 from miniflow.sinks import Item
 
-_Kept: TypeAlias = tuple[Item, Mapping[str, Any], bytes | bytearray]
-"""An item, the object that its event is, and what comes of it."""
+
+class Rendered(NamedTuple):
+    """What comes of an item."""
+
+    item: Item
+    fields: Mapping[str, Any]
+    """The object that its event is; of a chunk, one without a message."""
+    lines: bytes | bytearray
+
 
 _TOLD_TOGETHER = 2
 """Items that sinks are given at once: the end of one task, and the start of the next."""
@@ -41,26 +48,23 @@ class JsonRenderer:
         self._log: _EventLog = structlog.wrap_logger(
             None, processors=[_encode], wrapper_class=_EventLog, context_class=dict
         ).bind()
-        self._kept: deque[_Kept] = deque(maxlen=_TOLD_TOGETHER)
+        self._kept: deque[Rendered] = deque(maxlen=_TOLD_TOGETHER)
 
     def render(self, item: Item) -> bytes | bytearray:
         """Return the lines of an event, or of a chunk of output."""
-        return self._find_or_render(item)[2]
+        return self.render_item(item).lines
 
-    def fields(self, event: Event) -> Mapping[str, Any]:
-        """Return the object that an event is rendered as."""
-        return self._find_or_render(event)[1]
-
-    def _find_or_render(self, item: Item) -> _Kept:
+    def render_item(self, item: Item) -> Rendered:
+        """Return all that is known of an event, or of a chunk of output."""
         for known in self._kept:
-            if known[0] is item:
+            if known.item is item:
                 return known
         event = item if isinstance(item, Event) else item.template
         fields = event.to_dict()
         line = self._log.render(event.name, fields)
-        kept: _Kept = item, fields, line if isinstance(item, Event) else _with_messages(line, item.text)
-        self._kept.append(kept)
-        return kept
+        rendered = Rendered(item, fields, line if isinstance(item, Event) else _with_messages(line, item.text))
+        self._kept.append(rendered)
+        return rendered
 
 
 class _EventLog(structlog.BoundLoggerBase):

@@ -26,7 +26,7 @@ from miniflow.files import close_kept, keep_from_forks, tick_ns, write_all, writ
 from miniflow.journal import lock_journal, unlock
 from miniflow.rundir import Record, RunDir
 from miniflow.sinks import Item
-from miniflow.sinks.json_lines import JsonRenderer
+from miniflow.sinks.json_lines import JsonRenderer, Rendered
 
 _Looks: TypeAlias = tuple[int, int, int, int]
 
@@ -56,12 +56,13 @@ class RunDirectorySink:
     def emit(self, *items: Item) -> None:
         """See `Sink.emit`. What belongs in the journal is written there at once."""
         first_error: OutputError | None = None
-        noted: list[Event] = []
+        noted: list[Rendered] = []
         for item in items:
+            rendered = self._renderer.render_item(item)
             if isinstance(item, Event) and not isinstance(item, TaskOutput):
-                noted.append(item)
+                noted.append(rendered)
             try:
-                self._log(item)
+                self._log(item, rendered.lines)
             except OutputError as error:  # a log that cannot be written is no reason to lose the truth: raised below
                 first_error = first_error or error
         if noted:
@@ -69,13 +70,12 @@ class RunDirectorySink:
         if first_error is not None:
             raise first_error
 
-    def _log(self, item: Item) -> None:
+    def _log(self, item: Item, rendered: bytes | bytearray) -> None:
         if isinstance(item, OutputChunk):
-            self._write_log(item.template.task_id, self._renderer.render(item))
+            self._write_log(item.template.task_id, rendered)
             return
         if not isinstance(item, AttemptEvent):
             return
-        rendered = self._renderer.render(item)
         worth_a_file = isinstance(item, (TaskOutput, TaskRetrying)) or (
             isinstance(item, TaskFinished) and item.state != "succeeded"
         )
@@ -85,14 +85,14 @@ class RunDirectorySink:
             before = self._unwritten.get(item.task_id)
             self._unwritten[item.task_id] = rendered if before is None else before + rendered
 
-    def _note(self, events: Sequence[Event]) -> None:
-        self._journal.append(b"".join([self._renderer.render(event) for event in events]))
+    def _note(self, events: Sequence[Rendered]) -> None:
+        self._journal.append(events[0].lines if len(events) == 1 else b"".join([event.lines for event in events]))
         for event in events:
-            self._record.apply(self._renderer.fields(event))
+            self._record.apply(event.fields)
         for event in events:
-            self._follow(event)
+            self._follow(event.item)
 
-    def _follow(self, item: Event) -> None:
+    def _follow(self, item: Item) -> None:
         """Do what follows from an event once it is in the journal."""
         if isinstance(item, TaskFinished):
             self._close_log(item.task_id, check=True)
