@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 import anyio
 import anyio.abc
@@ -77,7 +78,7 @@ def run_in_foreground(
         display = Display(renderer, use_json=log_format == "json", level=level, has_colors=colors, ending=ending)
     foreground = _Foreground(renderer, display, options.get("grace", DEFAULT_GRACE_S))
     try:
-        anyio.run(lambda: foreground.go(flow, lifeline, options))
+        anyio.run(lambda: foreground.go(flow, lifeline, options), backend_options=_loop())
     finally:
         foreground.signals.end_by_the_next()
         is_told = foreground.run_dir is None or _tell(foreground.run_dir, junit, has_summary=log_format == "github")
@@ -127,6 +128,15 @@ def _keep_memory() -> None:
     learns here. To be given them page by page anew costs a third of all that is done for a line.
     """
     bytes(1024 * 1024)
+
+
+def _loop() -> dict[str, Any]:
+    """Return the options of asyncio that say which event loop it is."""
+    if sys.platform != "linux":
+        return {}
+    from miniflow.executors.loop import RunnerLoop
+
+    return {"loop_factory": RunnerLoop}
 
 
 class _Foreground:

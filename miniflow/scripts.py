@@ -36,7 +36,7 @@ class Scripts:
     """
 
     def __init__(self, tasks_dir: str, names: Iterable[str]) -> None:
-        self._paths = {name: os.path.join(tasks_dir, name) for name in names}
+        self._paths = {name: os.path.join(tasks_dir, name) for name in set(names)}
         self._contents = {name: self._read(name) for name in self._paths}
         self.planned: Mapping[str, str | None] = {name: content.sha256 for name, content in self._contents.items()}
         """The SHA-256 of each when this was made; None if it could not be read."""

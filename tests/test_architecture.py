@@ -38,7 +38,7 @@ LAYERS = """
     runs planfile notebook timeline overview prune
     logs explain differences
     outcomes junit
-    executors executors.spawn executors.watch executors.start executors.strays executors.process executors.local
+    executors executors.spawn executors.watch executors.loop executors.start executors.strays executors.process executors.local
     sinks sinks.callback sinks.console sinks.colored sinks.github sinks.json_lines sinks.run_directory
     step_summary ci_files
     report report.markup report.words report.contents report.picture report.gantt report.table report.overview
@@ -123,6 +123,7 @@ ALLOWED = {
     "lifeline": {"errors", "files", "guardian"},
     "executors.spawn": {"executors"},
     "executors.watch": {"errors"},
+    "executors.loop": {"executors.watch"},
     "executors.start": {"executors", "executors.spawn", "executors.watch", "guardian", "results"},
     "executors.strays": {"guardian"},
     "executors.process": {

@@ -20,6 +20,7 @@ import pytest
 
 from miniflow import guardian
 from miniflow.executors import Attempt, spawn, start, watch
+from miniflow.executors.loop import RunnerLoop
 from tests.conftest import Space, only
 
 ENV = {b"PATH": os.fsencode(os.environ["PATH"]), b"A": b"1", "ÄÖ".encode(): b"caf\xe9", b"EMPTY": b""}
@@ -316,16 +317,24 @@ def test_it_is_read_where_the_clock_is_another(monkeypatch: pytest.MonkeyPatch) 
         assert ours == systems
 
 
-@pytest.fixture(params=["epoll", "selector", "asyncio"])
+LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, RunnerLoop], ids=["asyncio", "command"])
+"""Whether the event loop is somebody else's, or the command's own."""
+
+
+@pytest.fixture(params=["epoll", "selector", "asyncio", "command"])
 def watching(request: pytest.FixtureRequest) -> Iterator[tuple[watch.Watch, Callable[[], list[int]]]]:
     """A watch, and a function that looks what it tells."""
-    if request.param != "asyncio":
+    if request.param not in ("asyncio", "command"):
         alone = {"epoll": watch.EpollWatch, "selector": watch.SelectorWatch}[request.param]()
         yield alone, lambda: sorted(alone.ready())
         alone.close()
         return
-    loop = asyncio.new_event_loop()
-    watches = watch.AsyncioWatches(loop)
+    if request.param == "asyncio":
+        loop = asyncio.new_event_loop()
+        watches: watch.Watches = watch.AsyncioWatches(loop)
+    else:
+        loop = own = RunnerLoop()
+        watches = own.process_watches()
     shared = watches.new()
 
     def look() -> list[int]:
@@ -402,7 +411,10 @@ def test_an_event_loop_can_watch_a_watch(kind: Callable[[], watch.EpollWatch | w
     os.close(write_end)
 
 
-def test_that_a_pipe_is_at_its_end_wakes_nobody_before_the_process_is() -> None:
+@LOOPS
+def test_that_a_pipe_is_at_its_end_wakes_nobody_before_the_process_is(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
     async def main() -> None:
         watches = watch.new_watches()
         watching = watches.new()
@@ -432,10 +444,40 @@ def test_that_a_pipe_is_at_its_end_wakes_nobody_before_the_process_is() -> None:
         for descriptor in (stdout, stderr, exit_fd):
             os.close(descriptor)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
 
 
-def test_watches_of_one_event_loop_wait_each_for_its_own() -> None:
+@LOOPS
+def test_what_a_closed_descriptor_would_tell_is_not_taken_for_the_next_of_its_number(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def main() -> None:
+        watches = watch.new_watches()
+        first, second = watches.new(), watches.new()
+        (read_end, write_end), (following, following_end) = os.pipe(), os.pipe()
+        kept = os.dup(read_end)  # as a child keeps it until it has become its program
+        first.add(read_end)
+
+        first.close()
+        os.dup2(following, read_end)
+        second.add(read_end)
+        os.close(write_end)
+        for _ in range(3):  # turns of the loop
+            await asyncio.sleep(0)
+        assert list(second.ready()) == []
+
+        second.close()
+        watches.close()
+        for descriptor in (read_end, following, following_end, kept):
+            os.close(descriptor)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@LOOPS
+def test_watches_of_one_event_loop_wait_each_for_its_own(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def main() -> None:
         watches = watch.new_watches()
         pipes = [os.pipe() for _ in range(200)]  # more than are told of in one turn
@@ -459,4 +501,5 @@ def test_watches_of_one_event_loop_wait_each_for_its_own() -> None:
             os.close(read_end)
         watches.close()
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())

@@ -19,7 +19,7 @@ from miniflow.errors import InternalError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 
 class Watch(Protocol):
@@ -124,7 +124,7 @@ class Watches:
 # There are none outside Linux.
 _EDGES = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLET", 0)
 _END_ALONE = getattr(select, "EPOLLHUP", 0)
-_AT_ONCE = 64
+AT_ONCE = 64
 """Descriptors that are told of in one turn of the event loop; the others are in the next one."""
 
 
@@ -158,7 +158,7 @@ class AsyncioWatches(Watches):
         self._epoll.close()
 
     def _look(self) -> None:
-        for descriptor, events in self._epoll.poll(0, _AT_ONCE):
+        for descriptor, events in self._epoll.poll(0, AT_ONCE):
             watch = self._watches.get(descriptor)
             if watch is not None:
                 watch.tell(descriptor, events)
@@ -240,7 +240,9 @@ def new_watches() -> Watches:
     if asyncio is not None and hasattr(select, "epoll"):
         try:
             if asyncio.current_task() is not None:
-                return AsyncioWatches(asyncio.get_running_loop())
+                loop = asyncio.get_running_loop()
+                own: Callable[[], Watches] | None = getattr(loop, "process_watches", None)  # of `loop.RunnerLoop`
+                return AsyncioWatches(loop) if own is None else own()
         except (RuntimeError, NotImplementedError, OSError):  # no loop of asyncio, one without readers, no descriptor
             return Watches()
     return Watches()
