@@ -134,9 +134,9 @@ def _loop() -> dict[str, Any]:
     """Return the options of asyncio that say which event loop it is."""
     if sys.platform != "linux":
         return {}
-    from miniflow.executors.loop import RunnerLoop
+    from miniflow.executors.loop import new_loop
 
-    return {"loop_factory": RunnerLoop}
+    return {"loop_factory": new_loop}
 
 
 class _Foreground:

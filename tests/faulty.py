@@ -43,6 +43,10 @@ class Epoll:
     def __init__(self, *args: Any) -> None:
         self._epoll = REAL_EPOLL(*args)
 
+    @staticmethod
+    def fromfd(descriptor: int) -> select.epoll:
+        return REAL_EPOLL.fromfd(descriptor)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._epoll, name)
 
@@ -71,6 +75,7 @@ PLACES: dict[str, list[tuple[Any, str]]] = {
     "waitid": [(os, "waitid")],
     "killpg": [(os, "killpg")],
     "flock": [(fcntl, "flock")],
+    "dup": [(fcntl, "fcntl")],
     "memfd": [(os, "memfd_create")],
     "epoll": [(Epoll, "__init__")],
     "watch": [(Epoll, "register")],
@@ -97,6 +102,7 @@ ERRORS: dict[str, list[int]] = {
     "waitid": [errno.EPERM],
     "killpg": [errno.EPERM],
     "flock": [errno.ENOLCK, errno.EIO],
+    "dup": [errno.EMFILE],
     "memfd": [errno.EMFILE, errno.EACCES],
     "epoll": [errno.EMFILE],
     "watch": [errno.ENOSPC],

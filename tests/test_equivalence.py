@@ -27,7 +27,7 @@ FOLDER = "it's $(touch canary)\nhere"
 """A working directory that is there; `gone` is not."""
 
 OWN_OF_EACH_RUN = {"RECORDS", "MINIFLOW_RUN_ID", "MINIFLOW_RUN_DIR"}
-OWN_OF_BASH = {"PWD", "OLDPWD", "SHLVL", "_"}
+OWN_OF_BASH = {"PWD", "OLDPWD", "SHLVL", "_", "PS1", "PS2"}
 
 
 @dataclass

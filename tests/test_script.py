@@ -417,7 +417,7 @@ def test_the_callers_environment_is_the_tasks_and_changes_nothing_else(recording
         "PYTHONUNBUFFERED",
         *(f"MINIFLOW_{name}" for name in ("FLOW", "RUN_ID", "RUN_DIR", "PARAMS", "TASK_ID", "ATTEMPT")),
     }
-    bashs = {"PWD", "OLDPWD", "SHLVL", "_"}
+    bashs = {"PWD", "OLDPWD", "SHLVL", "_", "PS1", "PS2"}
     assert environ.keys() - ours - bashs == recording.environ(given).keys() - ours - bashs
     for name, value in given.items():
         if name.startswith("BASH_FUNC"):

@@ -20,7 +20,7 @@ import pytest
 
 from miniflow import guardian
 from miniflow.executors import Attempt, spawn, start, watch
-from miniflow.executors.loop import RunnerLoop
+from miniflow.executors import loop as own_loop
 from tests.conftest import Space, only
 
 ENV = {b"PATH": os.fsencode(os.environ["PATH"]), b"A": b"1", "ÄÖ".encode(): b"caf\xe9", b"EMPTY": b""}
@@ -317,7 +317,7 @@ def test_it_is_read_where_the_clock_is_another(monkeypatch: pytest.MonkeyPatch) 
         assert ours == systems
 
 
-LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, RunnerLoop], ids=["asyncio", "command"])
+LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, own_loop.new_loop], ids=["asyncio", "command"])
 """Whether the event loop is somebody else's, or the command's own."""
 
 
@@ -333,7 +333,7 @@ def watching(request: pytest.FixtureRequest) -> Iterator[tuple[watch.Watch, Call
         loop = asyncio.new_event_loop()
         watches: watch.Watches = watch.AsyncioWatches(loop)
     else:
-        loop = own = RunnerLoop()
+        loop = own = own_loop.new_loop()
         watches = own.process_watches()
     shared = watches.new()
 

@@ -22,7 +22,11 @@ class _Selector(selectors.EpollSelector):
     def __init__(self) -> None:
         super().__init__()
         # The same poller by a name of our own: `selectors` keeps its own for itself.
-        self.epoll = select.epoll.fromfd(fcntl.fcntl(self.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+        try:
+            self.epoll = select.epoll.fromfd(fcntl.fcntl(self.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
+        except OSError:
+            super().close()
+            raise
         self.watches: dict[int, AsyncioWatch] = {}
         """By descriptor."""
 
@@ -60,10 +64,19 @@ class _LoopWatches(Watches):
 class RunnerLoop(asyncio.SelectorEventLoop):
     """An event loop that watches processes as it watches all else."""
 
-    def __init__(self) -> None:
-        self._processes = _Selector()
-        super().__init__(self._processes)
+    def __init__(self, selector: _Selector) -> None:
+        super().__init__(selector)
+        self._processes = selector
 
     def process_watches(self) -> Watches:
         """Return what makes watches of this loop's own; see `watch.new_watches`."""
         return _LoopWatches(self, self._processes)
+
+
+def new_loop() -> RunnerLoop:
+    """Return a new event loop.
+
+    Raises:
+        OSError: No descriptor or memory is left.
+    """
+    return RunnerLoop(_Selector())  # one after the other: a loop that was made in part complains when it is deleted
