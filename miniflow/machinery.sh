@@ -239,8 +239,8 @@ mf_can_start() {
     mf_status=126 mf_error="Permission denied: $1"
   elif [[ -r $1 ]] && { read -r -n 256 line <"$1" || :; } && [[ $line =~ $interpreter ]]; then
     if [[ -f ${BASH_REMATCH[1]} && -x ${BASH_REMATCH[1]} ]]; then return; fi
-    mf_error="No such file or directory: $1"
-    if [[ -e ${BASH_REMATCH[1]} ]]; then mf_status=126 mf_error="Permission denied: $1"; fi
+    mf_error="No such file or directory: ${BASH_REMATCH[1]}, which $1 names as its interpreter"
+    if [[ -e ${BASH_REMATCH[1]} ]]; then mf_status=126 mf_error="Permission denied: ${mf_error#*: }"; fi
   else
     return 0
   fi

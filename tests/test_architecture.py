@@ -124,7 +124,7 @@ ALLOWED = {
     "executors.spawn": {"executors"},
     "executors.watch": {"errors"},
     "executors.loop": {"executors.watch"},
-    "executors.start": {"executors", "executors.spawn", "executors.watch", "guardian", "results"},
+    "executors.start": {"executors", "executors.spawn", "executors.watch", "files", "guardian", "results"},
     "executors.strays": {"guardian"},
     "executors.process": {
         "events",

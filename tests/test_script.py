@@ -721,8 +721,16 @@ def test_a_quick_task_does_not_wait_for_its_timeout(recording: Space) -> None:
 NOT_STARTED = {
     "no such directory": ({"cwd": "gone"}, 127, "No such file or directory: {path}/gone"),
     "a file for a directory": ({"cwd": "file"}, 127, None),
-    "no such interpreter": ({"script": "no_interpreter"}, 127, "No such file or directory: {path}/tasks/no_interpreter"),
-    "a directory as interpreter": ({"script": "odd_interpreter"}, 126, "Permission denied: {path}/tasks/odd_interpreter"),
+    "no such interpreter": (
+        {"script": "no_interpreter"},
+        127,
+        "No such file or directory: /gone/interpreter, which {path}/tasks/no_interpreter names as its interpreter",
+    ),
+    "a directory as interpreter": (
+        {"script": "odd_interpreter"},
+        126,
+        "Permission denied: /tmp, which {path}/tasks/odd_interpreter names as its interpreter",
+    ),
     "not on the PATH of the task": ({"script": "a.sh", "env": {"PATH": "/gone"}}, 127, "No such file or directory: bash"),
 }  # fmt: skip
 
@@ -739,6 +747,8 @@ def test_what_cannot_be_started_is_not_retried(space: Space, what: str) -> None:
     assert (finished["exit_status"], finished["reason"], finished["attempts"]) == (exit_status, "spawn", 1)
     if error:
         assert finished["error"] == error.format(path=space.path)
+        events_of_miniflow = map(json.loads, space.miniflow("run", "demo").stdout.splitlines())
+        assert only(list(events_of_miniflow), "task.finished")[0]["error"] == finished["error"]
     assert only(events(run_dir), "task.started") == []
     assert statuses(run_dir) == {"a": f"{exit_status}\n"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import threading
 import time
@@ -15,12 +16,15 @@ from msgspec import Struct
 from miniflow.executors import Attempt
 from miniflow.executors.spawn import spawn
 from miniflow.executors.watch import Watch, Watches
+from miniflow.files import open_file
 from miniflow.guardian import start_time
 from miniflow.results import Outcome
 
 HEADROOM = 16
 """Descriptors that are left free for others while attempts run: to start a process takes nine for a moment, and logs, statuses
 and the host need some."""
+_FIRST_BYTES = 256
+"""As much of a program as the system reads to find its interpreter."""
 _HINTS = {
     errno.EMFILE: "raise `ulimit -n` or lower --parallel",
     errno.ENFILE: "raise the system's limit (fs.file-max) or lower --parallel",
@@ -118,11 +122,24 @@ def is_scarcity(error: OSError) -> bool:
 
 def not_started(error: OSError) -> Outcome:
     """Return the outcome of an attempt that could not be started."""
-    what = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error.strerror)
+    what = f"{error.strerror}: {_missing_part(os.fsdecode(error.filename))}" if error.filename else str(error.strerror)
     if error.errno in _HINTS:
         what = f"{error.strerror}; {_HINTS[error.errno]}"
     missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
     return Outcome(127 if missing else 126, "spawn", error=what)
+
+
+def _missing_part(program: str) -> str:
+    """Return what the system did not find or may not run of a program: of one that is there itself, its interpreter."""
+    try:
+        if os.path.isfile(program) and os.access(program, os.X_OK):
+            with open_file(program) as file:
+                named = re.match(rb"#![ \t]*(\S+)", file.read(_FIRST_BYTES))
+            if named:
+                return f"{os.fsdecode(named[1])}, which {program} names as its interpreter"
+    except OSError:  # it cannot be read, or no descriptor is left
+        return program
+    return program
 
 
 def _has_headroom(descriptor: int, running: int) -> bool:
