@@ -39,11 +39,13 @@ def show_logs(run_dir: RunDir, task_id: str | None, choice: Choice, *, kind: Kin
     people = ForPeople(has_names=task_id is None, marks_stderr=is_terminal or colors, has_colors=colors)
     forms: Mapping[Kind, Form] = {"people": people, "raw": raw, "json": as_json}
     form = forms[kind]
+    has_shown = False
     with RunLogs(run_dir, task_id, choice) as logs:
         while True:
             waiting: list[bytes] = []
             size = 0
             for printed in logs.read():
+                has_shown = True
                 waiting.append(form(printed))
                 size += len(waiting[-1])
                 if size >= WRITTEN_TOGETHER_BYTES:
@@ -55,6 +57,15 @@ def show_logs(run_dir: RunDir, task_id: str | None, choice: Choice, *, kind: Kin
         write(raw.end())
         if follow and logs.is_interrupted:
             complain(f"run {run_dir.run_id} was interrupted: its runner is gone, and it has no end")
+    if task_id is not None and not has_shown:
+        _say_where(run_dir, task_id)
+
+
+def _say_where(run_dir: RunDir, task_id: str) -> None:
+    """Say where the output of a task is that has not run, as its success was taken over."""
+    ran_in = read_record(run_dir)[0].tasks.get(task_id, {}).get("reused_from")
+    if ran_in:
+        complain(f"{task_id} did not run in {run_dir.run_id}; what it has printed: miniflow logs {ran_in} {task_id}")
 
 
 def _check_plain(run_dir: RunDir, choice: Choice) -> None:

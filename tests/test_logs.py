@@ -549,3 +549,20 @@ def test_logs_of_the_bash_script_cannot_tell_more(space: Space, scripted: Path, 
         rf" there is no {option.partition('=')[0]} of it; leave the option away\n",
         result.stderr,
     )
+
+
+def test_of_a_task_that_was_taken_over_it_is_said_where_its_output_is(space: Space) -> None:
+    space.script("talk.py", "print('words')")
+    space.script("fail.py", "raise SystemExit(1)")
+    tasks = [{"id": "talk", "script": "talk.py"}, {"id": "fail", "script": "fail.py", "depends_on": "talk"}]
+    space.flow({"name": "f", "tasks": tasks})
+    space.miniflow("run", "f")
+    first = space.latest("f").name
+    space.miniflow("run", "f", "--resume")
+
+    result = space.miniflow("logs", "--raw", "latest", "talk")
+
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr == f"talk did not run in {space.latest('f').name}; what it has printed: miniflow logs {first} talk\n"
+    assert space.miniflow("logs", "--raw", first, "talk").stdout == "words\n"
+    assert space.miniflow("logs", "latest", "fail").stderr == ""
