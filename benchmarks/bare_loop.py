@@ -21,8 +21,9 @@ from typing import Any
 
 import msgspec
 
-NOTE_BYTES = 200
-"""As much as MiniFlow notes of a task for whoever ends it if the runner dies."""
+NOTE_BYTES, LATER_BYTES = 130, 32
+"""As much as MiniFlow notes of a task for whoever ends it if the runner dies: before it starts it, and then."""
+DEFAULTED = tuple(sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})))
 
 
 class Loop:
@@ -31,7 +32,7 @@ class Loop:
     def __init__(self, command: list[str], output: Path) -> None:
         self._command = command
         self._encode = msgspec.json.Encoder().encode
-        self._env = dict(os.environ)
+        self._env = dict(os.environb)
         self._epoll = select.epoll()
         self._running: dict[int, tuple[str, int, int, int]] = {}
         (output / "status").mkdir(parents=True)
@@ -45,14 +46,14 @@ class Loop:
         succeeded = 0
         left = iter(arguments)
         for argument in islice(left, limit):
-            self._start(argument)
+            self._write(self._start(argument))
         while self._running:
             for descriptor, _ in self._epoll.poll():
                 if descriptor in self._running:
                     succeeded += self._end(descriptor, next(left, None)) == 0
         return succeeded == len(arguments)
 
-    def _start(self, argument: str) -> None:
+    def _start(self, argument: str) -> bytes:
         os.pwrite(self._notes, bytes(NOTE_BYTES), 0)
         resource.getrlimit(resource.RLIMIT_NOFILE)
         os.stat(self._command[1])
@@ -65,14 +66,10 @@ class Loop:
         pid = os.posix_spawn(
             argv[0],
             argv,
-            {**self._env, "MINIFLOW_TASK_ID": argument},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, their_stdout, 1),
-                (os.POSIX_SPAWN_DUP2, their_stderr, 2),
-            ],
+            {**self._env, b"MINIFLOW_TASK_ID": argument.encode()},
+            file_actions=[(os.POSIX_SPAWN_DUP2, their_stdout, 1), (os.POSIX_SPAWN_DUP2, their_stderr, 2)],
             setsid=True,
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            setsigdef=DEFAULTED,
         )
         os.close(their_stdout)
         os.close(their_stderr)
@@ -80,8 +77,8 @@ class Loop:
         for descriptor in (stdout, stderr, exit_fd):
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
         self._running[exit_fd] = argument, pid, stdout, stderr
-        os.pwrite(self._notes, bytes(NOTE_BYTES), 0)
-        self._tell("task.started", argument, pid=pid, argv=argv, start_time=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        os.pwrite(self._notes, bytes(LATER_BYTES), 2)
+        return self._event("task.started", argument, pid=pid, argv=argv, start_time=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
     def _end(self, exit_fd: int, following: str | None) -> int:
         argument, pid, stdout, stderr = self._running.pop(exit_fd)
@@ -97,14 +94,14 @@ class Loop:
             self._epoll.unregister(descriptor)
             os.close(descriptor)
         os.pwrite(self._notes, bytes(2), 0)
-        if following is not None:
-            self._start(following)
-        self._tell("task.finished", argument, state="succeeded", exit_status=0, reason="exit", duration_s=0.012345, attempts=1)
+        ended = {"state": "succeeded", "exit_status": 0, "reason": "exit", "duration_s": 0.012345, "attempts": 1}
+        started = self._start(following) if following is not None else b""
+        self._write(self._event("task.finished", argument, **ended) + started)
         self._write_status(f"{self._statuses}/{argument}")
         status: int = info.si_status
         return status
 
-    def _tell(self, name: str, argument: str, **more: Any) -> None:
+    def _event(self, name: str, argument: str, **more: Any) -> bytes:
         seconds, rest = divmod(time.time_ns(), 1_000_000_000)
         event = {
             "timestamp": f"2023-01-01T00:00:{seconds % 60:02d}.{rest // 1000:06d}Z",
@@ -117,9 +114,11 @@ class Loop:
             "attempt": 1,
             **more,
         }
-        line = self._encode(event) + b"\n"
-        os.write(self._journal, line)
-        os.write(1, line)
+        return self._encode(event) + b"\n"
+
+    def _write(self, lines: bytes) -> None:
+        os.write(self._journal, lines)
+        os.write(1, lines)
 
     def _write_status(self, path: str) -> None:
         if self._first_status:
@@ -134,6 +133,7 @@ class Loop:
 def main() -> int:
     """Run them; return the exit status."""
     limit, arguments, output, interpreter, script = sys.argv[1:]
+    os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
     loop = Loop([interpreter, script], Path(output))
     return 0 if loop.run(Path(arguments).read_text().split(), int(limit)) else 1
 
