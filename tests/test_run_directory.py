@@ -17,13 +17,14 @@ import anyio
 import pytest
 
 from miniflow import MiniFlowError, OutputError, RunResult, read_run, run_flow
-from miniflow.events import TaskOutput, format_timestamp
+from miniflow.events import TaskFinished, TaskOutput, TaskStarted, format_timestamp
 from miniflow.executors import Attempt, Observer
 from miniflow.executors.local import LocalExecutor
 from miniflow.files import write_atomically
 from miniflow.results import Outcome
 from miniflow.rundir import RunDir, create_run_dir
 from miniflow.sinks.json_lines import JsonRenderer
+from miniflow.sinks.run_directory import RunDirectorySink
 from tests.conftest import Space, events, only
 
 # One task for each way to end; with the retries, one event of each name.
@@ -588,6 +589,50 @@ def test_a_journal_that_cannot_be_written_ends_the_run_loudly_and_leaves_no_proc
         result = read_run(space.latest("x"))
         assert result.state == "interrupted"
         assert "succeeded" not in {task.state for task in result.tasks.values()}
+
+
+ENDED = TaskFinished(1_000_000_000, "x", "r", "a", 1, "succeeded", 0, "exit", None, None, 0.1, 1)
+BEGUN = TaskStarted(1_000_000_000, "x", "r", "b", 1, 4711, ("true",), 99, None, False, None)
+
+
+@pytest.mark.parametrize("room", [0, 1, 100, "all of one", "and a byte", "all but a byte"])
+def test_on_a_disk_that_is_full_each_of_two_events_told_together_counts_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int | str
+) -> None:
+    run_dir = create_run_dir(tmp_path, "x")
+    renderer = JsonRenderer()
+    sink = RunDirectorySink(run_dir, renderer)
+    ended, begun = renderer.render(ENDED), renderer.render(BEGUN)
+    lengths = {"all of one": len(ended), "and a byte": len(ended) + 1, "all but a byte": len(ended) + len(begun) - 1}
+    left = room if isinstance(room, int) else lengths[room]
+    is_full = False
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        """Take what there is room for, fail once, and then have room again."""
+        nonlocal left, is_full
+        if is_full:
+            return real(descriptor, data)
+        taken, left = min(left, len(data)), max(0, left - len(data))
+        if taken == 0:
+            is_full = True
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, bytes(data)[:taken])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write)
+        with pytest.raises(OutputError, match="No space left on device"):
+            sink.emit(ENDED, BEGUN)
+    sink.close()
+
+    lines = [line for line in run_dir.journal.read_bytes().split(b"\n")[:-1] if line.endswith(b"}")]
+    states = {json.loads(line)["task_id"]: json.loads(line)["event"] for line in lines}
+    if isinstance(room, int):
+        assert states == {"b": "task.started"}
+    else:
+        assert states == {"a": "task.finished"}
+    assert sink.record.tasks.keys() == states.keys()
+    assert {path.name for path in run_dir.statuses.iterdir()} == states.keys() & {"a"}
 
 
 def test_a_run_directory_that_disappears_ends_the_run_loudly(space: Space) -> None:

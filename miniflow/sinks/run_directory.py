@@ -22,7 +22,7 @@ from miniflow.events import (
     TaskRetrying,
     TaskReused,
 )
-from miniflow.files import close_kept, keep_from_forks, tick_ns, write_all, write_atomically, writing
+from miniflow.files import close_kept, keep_from_forks, tick_ns, write_atomically, writing
 from miniflow.journal import lock_journal, unlock
 from miniflow.rundir import Record, RunDir
 from miniflow.sinks import Item
@@ -56,17 +56,15 @@ class RunDirectorySink:
     def emit(self, *items: Item) -> None:
         """See `Sink.emit`. What belongs in the journal is written there at once."""
         first_error: OutputError | None = None
-        noted: list[Rendered] = []
-        for item in items:
-            rendered = self._renderer.render_item(item)
-            if isinstance(item, Event) and not isinstance(item, TaskOutput):
-                noted.append(rendered)
-            try:
-                self._log(item, rendered.lines)
-            except OutputError as error:  # a log that cannot be written is no reason to lose the truth: raised below
-                first_error = first_error or error
-        if noted:
-            self._note(noted)
+        rendered = [self._renderer.render_item(item) for item in items]
+        try:
+            for each in rendered:
+                try:
+                    self._log(each.item, each.lines)
+                except OutputError as error:  # raised below
+                    first_error = first_error or error
+        finally:  # a log that cannot be written is no reason to lose the truth
+            self._note([each for each in rendered if isinstance(each.item, Event) and not isinstance(each.item, TaskOutput)])
         if first_error is not None:
             raise first_error
 
@@ -86,11 +84,26 @@ class RunDirectorySink:
             self._unwritten[item.task_id] = rendered if before is None else before + rendered
 
     def _note(self, events: Sequence[Rendered]) -> None:
-        self._journal.append(events[0].lines if len(events) == 1 else b"".join([event.lines for event in events]))
-        for event in events:
-            self._record.apply(event.fields)
-        for event in events:
-            self._follow(event.item)
+        """Write events to the journal, and do what follows from each that is there, whole."""
+        first_error: OutputError | None = None
+        while events:
+            there, rest = events, events[:0]
+            try:
+                self._journal.append(events[0].lines if len(events) == 1 else b"".join([event.lines for event in events]))
+            except OutputError as error:
+                first_error = first_error or error
+                missing = self._journal.missing_bytes
+                while missing > 0:
+                    missing -= len(there[-1].lines)
+                    there = there[:-1]
+                rest = events[len(there) + 1 :]  # one is torn; those behind it may still be written
+            for event in there:
+                self._record.apply(event.fields)
+            for event in there:
+                self._follow(event.item)
+            events = rest
+        if first_error is not None:
+            raise first_error
 
     def _follow(self, item: Item) -> None:
         """Do what follows from an event once it is in the journal."""
@@ -140,6 +153,8 @@ class _Lines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._is_torn = False
+        self.missing_bytes = 0
+        """How much of what was appended last is not there."""
         with writing(path):
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
@@ -154,8 +169,11 @@ class _Lines:
         if self._is_torn:
             lines = b"\n" + lines
         self._is_torn = True
+        self.missing_bytes = len(lines)
         with writing(self._path):
-            write_all(self._descriptor, lines)
+            self.missing_bytes -= os.write(self._descriptor, lines)
+            while self.missing_bytes:  # a disk that is getting full takes less than all
+                self.missing_bytes -= os.write(self._descriptor, memoryview(lines)[-self.missing_bytes :])
         self._is_torn = False
 
     def close(self) -> None:
