@@ -167,6 +167,31 @@ def test_the_script_records_all_256_exit_statuses_as_they_are(space: Space) -> N
     exit_statuses_by_the_script(space, range(256))
 
 
+@pytest.mark.parametrize(
+    ("task", "error"),
+    [
+        ({"script": "tool", "args": ["x" * 100_000] * 40}, "Argument list too long: {tasks}/tool"),
+        ({"script": "task.py", "python": "tool"}, "No such file or directory: tool"),
+        ({"script": "task.py", "cwd": "tasks/tool"}, "Not a directory: {tasks}/tool"),
+        ({"script": "lost"}, "No such file or directory: /gone/sh, which {tasks}/lost names as its interpreter"),
+    ],
+)
+def test_an_interpreter_is_blamed_where_it_is_what_cannot_be_run(
+    space: Space, monkeypatch: pytest.MonkeyPatch, task: dict[str, Any], error: str
+) -> None:
+    monkeypatch.chdir(space.path)
+    space.script("task.py")
+    space.script("tool", "#!/bin/sh\n", mode=0o755)
+    space.script("lost", "#!/gone/sh\n", mode=0o755)
+    (space.path / "tool").symlink_to("tasks/tool")
+
+    seen: list[Event] = []
+    run(space, task, seen.append)
+
+    (finished,) = [event for event in seen if isinstance(event, TaskFinished)]
+    assert finished.error == error.format(tasks=space.tasks_dir)
+
+
 def test_a_death_by_a_realtime_signal_has_a_name_too(space: Space) -> None:
     assert how(space, "import os; os.kill(os.getpid(), 40)") == ("failed", 168, "signal", f"SIGRTMIN+{40 - signal.SIGRTMIN}")
 

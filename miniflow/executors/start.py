@@ -122,24 +122,27 @@ def is_scarcity(error: OSError) -> bool:
 
 def not_started(error: OSError) -> Outcome:
     """Return the outcome of an attempt that could not be started."""
-    what = f"{error.strerror}: {_missing_part(os.fsdecode(error.filename))}" if error.filename else str(error.strerror)
+    what = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error.strerror)
+    if error.errno in (errno.ENOENT, errno.EACCES) and (interpreter := _bad_interpreter(os.fsdecode(error.filename or ""))):
+        what = f"{error.strerror}: {interpreter}, which {os.fsdecode(error.filename)} names as its interpreter"
     if error.errno in _HINTS:
         what = f"{error.strerror}; {_HINTS[error.errno]}"
     missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
     return Outcome(127 if missing else 126, "spawn", error=what)
 
 
-def _missing_part(program: str) -> str:
-    """Return what the system did not find or may not run of a program: of one that is there itself, its interpreter."""
+def _bad_interpreter(program: str) -> str | None:
+    """Return the interpreter that a program names in its first line, if that is what cannot be run, and not the program."""
+    if "/" not in program or not os.access(program, os.X_OK):
+        return None
     try:
-        if os.path.isfile(program) and os.access(program, os.X_OK):
-            with open_file(program) as file:
-                named = re.match(rb"#![ \t]*(\S+)", file.read(_FIRST_BYTES))
-            if named:
-                return f"{os.fsdecode(named[1])}, which {program} names as its interpreter"
-    except OSError:  # it cannot be read, or no descriptor is left
-        return program
-    return program
+        with open_file(program) as file:
+            named = re.match(rb"#![ \t]*(\S+)", file.read(_FIRST_BYTES))
+    except OSError:  # a directory; or it cannot be read, or no descriptor is left
+        return None
+    if named is None or (os.path.isfile(named[1]) and os.access(named[1], os.X_OK)):
+        return None
+    return os.fsdecode(named[1])
 
 
 def _has_headroom(descriptor: int, running: int) -> bool:
