@@ -51,11 +51,20 @@ OF_PYTHON = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
 INTERNAL = 1 << 31 | 1 << 32
 
 
+@pytest.fixture(autouse=True)
+def _own_input(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the tests' process its standard input back."""
+    monkeypatch.setattr(spawn, "_former_input", None)
+    yield
+    if spawn._former_input is not None:
+        os.dup2(spawn._former_input, 0)
+        os.close(spawn._former_input)
+
+
 @pytest.fixture(params=["popen", "posix_spawn"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each of the ways to start a program; whether it is the one that is taken is looked at."""
     monkeypatch.setattr(spawn, "_has_own_descriptors", False)
-    standard_input = os.dup(0)
     if request.param == "posix_spawn":
         spawn.own_descriptors()
         if not spawn._has_own_descriptors:
@@ -72,8 +81,6 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
         monkeypatch.setattr(place, real.__name__, note)
     yield request.param
-    os.dup2(standard_input, 0)
-    os.close(standard_input)
     assert set(taken) == {request.param}
 
 
@@ -248,6 +255,37 @@ def test_a_task_reads_nothing_of_what_the_command_is_given(space: Space) -> None
         "elsewhere": "'' []",
         "looked_up": "'' []",
     }
+
+
+def test_a_flow_may_come_from_standard_input(space: Space) -> None:
+    space.script("talk.py", "print('words')")
+    path = space.flow({"name": "f", "tasks": [{"id": "t", "script": "talk.py"}]})
+
+    with path.open() as flow:
+        command = [sys.executable, "-m", "miniflow", "-t", "tasks", "-o", "out", "run", "/dev/stdin"]
+        result = subprocess.run(command, stdin=flow, cwd=space.path, env=space.environ(), capture_output=True, check=False)
+
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_whoever_writes_to_the_command_does_not_lose_his_reader_while_it_runs(space: Space) -> None:
+    os.mkfifo(space.path / "go")
+    space.script("wait.sh", f"read < {space.path / 'go'}")
+    space.flow({"name": "f", "tasks": [{"id": "t", "script": "wait.sh"}]})
+    command = [sys.executable, "-m", "miniflow", "-f", "flows", "-t", "tasks", "-o", "out", "run", "f"]
+
+    with subprocess.Popen(
+        command, cwd=space.path, env=space.environ(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while b"task.started" not in process.stdout.readline():
+            pass
+        os.write(process.stdin.fileno(), b"words\n")
+        (space.path / "go").write_text("\n")
+        process.stdout.read()
+
+    assert process.returncode == 0
 
 
 COMMAND = """

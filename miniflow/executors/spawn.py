@@ -8,6 +8,7 @@ children that stay in its own directory. (glibc's also leaves them signal 32 ign
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +23,8 @@ _DEFAULTED = tuple(sorted(map(int, signal.valid_signals() - {signal.SIGKILL, sig
 """Signals that a child is to have as they are by default: all. Of those that are not named glibc asks first what they are, by a
 system call each; and Python ignores some for itself."""
 _has_own_descriptors = False
+_former_input: int | None = None
+"""A descriptor for what was our standard input, once that is what children get."""
 
 
 class Spawned(Struct, frozen=True):
@@ -36,21 +39,36 @@ class Spawned(Struct, frozen=True):
 def own_descriptors() -> None:
     """Keep what this process has inherited from its children; from now on it makes no inheritable descriptor.
 
-    Its standard input becomes what its children are to have, so that they have it already. For a program that is all ours, has
-    0, 1 and 2 open, and has read what it wanted to. A library's host may open, and fork, at any time.
+    For a program that is all ours, has 0, 1 and 2 open, and reads nothing from 0 once it starts programs. A library's host may
+    open, read and fork at any time.
     """
     global _has_own_descriptors
     try:
         for name in os.listdir("/proc/self/fd"):
             if int(name) > 2:
                 _keep(int(name))
-        if _reports_failures():
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            os.dup2(null, 0)
-            os.close(null)
-            _has_own_descriptors = True
+        _has_own_descriptors = _reports_failures()
     except OSError:  # no /proc
         return
+
+
+def _give_up_input() -> None:
+    """Make of our standard input what children are to have, so that they have it already.
+
+    What it was stays open: whoever writes there is not to find that nobody reads before the command has ended.
+    """
+    global _former_input
+    kept = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+    try:
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.dup2(null, 0)
+        finally:
+            os.close(null)
+    except BaseException:
+        os.close(kept)
+        raise
+    _former_input = kept
 
 
 def spawn(
@@ -94,6 +112,8 @@ def _start(argv: Sequence[str], env: Mapping[bytes, bytes], cwd: str, stdout: in
     # Python encodes them as we do, unless the locale has signs of its own.
     words: list[str] | list[bytes] = list(argv) if sys.getfilesystemencoding() == "utf-8" else list(map(encoded, argv))
     if _has_own_descriptors and "/" in argv[0] and _is_here(cwd):
+        if _former_input is None:
+            _give_up_input()
         return os.posix_spawn(
             words[0],
             words,

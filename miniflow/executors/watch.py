@@ -1,8 +1,9 @@
 """Watching descriptors until they are readable or at their end.
 
-On asyncio one epoll object, with one reader on the event loop, watches all that the processes of a run are known by. Elsewhere
-each process has an epoll or kqueue object of its own, which is itself one descriptor for an event loop to watch. (`selectors`
-has both as well, and takes twice as long for each of the three descriptors of each process.)
+On asyncio one epoll object, with one reader on the event loop, watches all that the processes of a run are known by; where the
+loop is ours it is the loop's own, see `loop`. Elsewhere each process has an epoll or kqueue object of its own, which is itself
+one descriptor for an event loop to watch. (`selectors` has both as well, and takes twice as long for each of the three
+descriptors of each process.)
 """
 
 from __future__ import annotations
