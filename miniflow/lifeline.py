@@ -37,6 +37,8 @@ class Lifeline:
         """What the guardian reads once we have died; see `guardian.recall`. Kept from forks: theirs is not to be changed."""
         self._running: dict[Guarded, int] = {}
         """Each attempt that runs, and the slot where it is noted."""
+        self._unnoted: set[Guarded] = set()
+        """Those for which there was no memory."""
         self._free: list[int] = []
 
     def open(self, flow: str) -> None:
@@ -72,7 +74,8 @@ class Lifeline:
         attempt = Guarded(marks)
         slot = self._running[attempt] = self._free.pop() if self._free else len(self._running)
         if self._is_wanted:
-            self._write(slot, noted(marks))
+            if not self._write(slot, noted(marks)):
+                self._unnoted.add(attempt)
             if self._guardian is None or not self._guardian.is_listening():
                 self._replace_guardian()
         return attempt
@@ -83,16 +86,17 @@ class Lifeline:
             attempt.leader = pid  # not noted: the number may be another's once it is read
             return
         attempt.led_by(pid, start_time)
-        self._write(self._running[attempt], noted_leader(pid, start_time), LEADER_AT)
+        self._note(attempt, noted_leader(pid, start_time), LEADER_AT)
 
     def stopping(self, attempt: Guarded) -> None:
         """Say that an attempt was asked to end."""
         attempt.asked_at = time.monotonic()
-        self._write(self._running[attempt], noted_request(attempt.asked_at), ASKED_AT)
+        self._note(attempt, noted_request(attempt.asked_at), ASKED_AT)
 
     def ended(self, attempt: Guarded) -> None:
         """Say that nothing is left of an attempt."""
         slot = self._running.pop(attempt)
+        self._unnoted.discard(attempt)
         self._write(slot, NOTHING)
         self._free.append(slot)
 
@@ -114,14 +118,22 @@ class Lifeline:
             close_kept(self._memory)
             self._memory = -1
 
-    def _write(self, slot: int, content: bytes, at: int = 0) -> None:
+    def _note(self, attempt: Guarded, content: bytes, at: int) -> None:
+        slot = self._running[attempt]
+        if attempt in self._unnoted and self._write(slot, noted(attempt.marks)):
+            self._unnoted.discard(attempt)
+        self._write(slot, content, at)
+
+    def _write(self, slot: int, content: bytes, at: int = 0) -> bool:
+        """Write a part of a slot; return whether it is there, if it is wanted."""
         if not self._is_wanted:
-            return
+            return True
         try:
             os.pwrite(self._memory, content, slot * SLOT_BYTES + at)
         except OSError:
             # No memory for a page, for the moment. Better an attempt that is not guarded than a run that ends for it.
-            return
+            return False
+        return True
 
     def _replace_guardian(self) -> None:
         if self._guardian is not None:

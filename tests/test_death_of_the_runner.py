@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -503,6 +504,22 @@ def test_what_it_cannot_read_does_not_keep_it_from_the_others(line: lifeline.Lif
     assert [marks for marks, *_ in known(line)] == [(b"A=0",), (b"A=2",)]
     for attempt in attempts:
         line.ended(attempt)
+
+
+def test_what_there_was_no_memory_for_is_noted_later(line: lifeline.Lifeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+
+    def refuse(*args: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    attempt = line.begin((b"A=1",))
+    assert known(line) == []
+
+    monkeypatch.setattr(os, "pwrite", real)
+    line.started(attempt, 4711, 99)
+    assert known(line) == [((b"A=1",), 4711, {4711: 99}, False)]
+    line.ended(attempt)
 
 
 def test_where_no_memory_can_be_named_it_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
