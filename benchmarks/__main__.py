@@ -108,6 +108,8 @@ def main() -> int:
                 contenders.append(contender)
         if contenders[0].name != "floor":
             print("without the floor, ratios are to MiniFlow itself")
+        if any(name.startswith("__editable__") for name in sys.modules):
+            print("this is an editable install: every Python starts later by it, each task as well, and ratios look too good")
         about = _about(folder, contenders, options)
         print(_in_full(about))
         all_of_them = benchmarks(Plan(folder, options.rounds, options.quick, contenders))
