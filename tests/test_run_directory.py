@@ -595,6 +595,22 @@ ENDED = TaskFinished(1_000_000_000, "x", "r", "a", 1, "succeeded", 0, "exit", No
 BEGUN = TaskStarted(1_000_000_000, "x", "r", "b", 1, 4711, ("true",), 99, None, False, None)
 
 
+def test_a_journal_that_stays_full_refuses_every_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = RunDirectorySink(create_run_dir(tmp_path, "x"), JsonRenderer())
+
+    def refuse(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", refuse)
+        for told in ([BEGUN], [ENDED, BEGUN], [ENDED]):
+            with pytest.raises(OutputError, match="No space left on device"):
+                sink.emit(*told)
+    sink.close()
+
+    assert sink.record.tasks == {}
+
+
 @pytest.mark.parametrize("room", [0, 1, 100, "all of one", "and a byte", "all but a byte"])
 def test_on_a_disk_that_is_full_each_of_two_events_told_together_counts_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int | str

@@ -69,6 +69,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         spawn.own_descriptors()
         if not spawn._has_own_descriptors:
             pytest.skip("this system's posix_spawn is not used")
+        spawn._give_up_input()  # as the first one does; here before descriptors are counted
     taken: list[str] = []
     for name, place, real in (
         ("popen", subprocess, subprocess.Popen),

@@ -93,7 +93,7 @@ class RunDirectorySink:
             except OutputError as error:
                 first_error = first_error or error
                 missing = self._journal.missing_bytes
-                while missing > 0:
+                while missing > 0 and there:  # what ends a torn line may be missing besides
                     missing -= len(there[-1].lines)
                     there = there[:-1]
                 rest = events[len(there) + 1 :]  # one is torn; those behind it may still be written
