@@ -62,24 +62,26 @@ class Display(Feed[_Shown]):
 
     def emit(self, *items: Item) -> None:
         """See `Sink.emit`."""
-        shown = [self._render(item) for item in items if self._is_shown(item)]
-        if self._use_json and len(shown) > 1:
-            shown = [(self._stdout, b"".join([data for _, data in shown]))]
-        for output, data in shown:
-            # Where the reader has taken everything, nothing stands before it.
-            rest = output.write_now(data) if self.is_awaited else data
-            if rest:
-                self.put((output, rest), len(rest))
-
-    def _is_shown(self, item: Item) -> bool:
-        event = item if isinstance(item, Event) else item.template
-        return LEVELS[event.level] >= self._minimum
-
-    def _render(self, item: Item) -> _Shown:
         if self._use_json:
-            return self._stdout, self._json.render(item)
-        printed, progress = self._for_people(item)
-        return (self._stdout, printed.encode()) if printed else (self._stderr, progress.encode())
+            lines = []
+            for item in items:
+                rendered = self._json.render_item(item)
+                if LEVELS[rendered.fields["level"]] >= self._minimum:
+                    lines.append(rendered.lines)
+            if lines:
+                self._write(self._stdout, lines[0] if len(lines) == 1 else b"".join(lines))
+            return
+        for item in items:
+            event = item if isinstance(item, Event) else item.template
+            if LEVELS[event.level] >= self._minimum:
+                printed, progress = self._for_people(item)
+                self._write(self._stdout if printed else self._stderr, (printed or progress).encode())
+
+    def _write(self, output: Output, data: Data) -> None:
+        # Where the reader has taken everything, nothing stands before it.
+        rest = output.write_now(data) if self.is_awaited else data
+        if rest:
+            self.put((output, rest), len(rest))
 
     async def show(self, run: OpenRun) -> None:
         """Write what could not be written at once, until the run is over, and then an ending if people read it."""

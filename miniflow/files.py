@@ -57,7 +57,7 @@ class writing:  # noqa: N801  used as a function is
         OutputError: On leaving, instead of an OSError.
     """
 
-    # No generator: this is entered several times a task.
+    # No generator: this is entered for each file that is written.
     __slots__ = ("_path",)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -68,7 +68,12 @@ class writing:  # noqa: N801  used as a function is
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
-            raise OutputError(f"cannot write {os.fspath(self._path)}: {error.strerror}") from error
+            raise unwritten(self._path, error) from error
+
+
+def unwritten(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    """Return the error that says what could not be written, for an error of the operating system."""
+    return OutputError(f"cannot write {os.fspath(path)}: {error.strerror}")
 
 
 def check_is_file(path: Path, option: str) -> None:

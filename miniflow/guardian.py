@@ -69,7 +69,7 @@ _NS = 1_000_000_000
 
 def noted(marks: tuple[bytes, ...]) -> bytes:
     """Return the content of the slot of an attempt that is about to be started."""
-    text = _NOT_KNOWN_YET + b"".join([mark + b"\0" for mark in marks])
+    text = _NOT_KNOWN_YET + b"\0".join((*marks, b""))
     assert _LENGTH_BYTES + len(text) <= SLOT_BYTES
     return len(text).to_bytes(_LENGTH_BYTES, "big") + text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from miniflow.actions import Cancel, EndState, Finish, Reuse, Skip, Wait
 from miniflow.durations import format_duration
@@ -26,6 +26,9 @@ from miniflow.plan import Plan
 from miniflow.reuse import TakenOver
 from miniflow.scripts import Scripts
 from miniflow.sinks import Item, Sink
+
+MOST_LATE = 16
+"""Events that are told together at most."""
 
 
 class Reporter:
@@ -64,8 +67,10 @@ class Reporter:
         self._lost_output: set[str] = set()
         self._counts = {"succeeded": 0, "failed": 0, "skipped": 0, "cancelled": 0}
         self._reused = 0
-        self._late: tuple[Finish, int, float] | None = None
-        """What is still to be told, and when it happened: in nanoseconds since the epoch, and by the monotonic clock."""
+        self._late: list[TaskStarted | tuple[Finish, int, float]] = []
+        """What is still to be told. Of an end, when it was: in nanoseconds since the epoch, and by the monotonic clock."""
+        self._ended_late: set[int] = set()
+        """The tasks whose end is still to be told."""
 
     def keep(self, error: Exception) -> None:
         """Note what the run fails for, unless there is something already."""
@@ -80,47 +85,47 @@ class Reporter:
         resumed_from = self._taken_over.run_id if self._taken_over else None
         self.emit(RunStarted(*self._now(), len(plan.tasks), parallel, plan.keep_going, tuple(plan.params), resumed_from))
 
-    def task_started(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
-        """Tell that a process is there and, before that, what is still to be told."""
+    def start_late(self, task: int, attempt: int, argv: tuple[str, ...], pid: int, start_time: int | None) -> None:
+        """Tell, as of now, that a process is there; but only before what is told next, or when `catch_up` is called."""
         self._first_start.setdefault(task, time.monotonic())
         planned, scripts = self._plan.tasks[task], self._scripts
         sha256 = scripts.sha256(planned.script) if scripts else None
-        started = TaskStarted(
-            *self._now(),
-            planned.id,
-            attempt,
-            pid,
-            argv,
-            start_time,
-            self._taken_over.reasons[task] if self._taken_over and attempt == 1 else None,
-            scripts is not None and sha256 != scripts.planned[planned.script],
-            sha256,
+        self._late.append(
+            TaskStarted(
+                *self._now(),
+                planned.id,
+                attempt,
+                pid,
+                argv,
+                start_time,
+                self._taken_over.reasons[task] if self._taken_over and attempt == 1 else None,
+                scripts is not None and sha256 != scripts.planned[planned.script],
+                sha256,
+            )
         )
-        if self._late is None:
-            self.emit(started)
-        else:
-            late, self._late = self._late, None
-            self.emit(self._event(*late), started)
 
-    def report_late(self, finish: Finish) -> None:
-        """Tell of the end of a task as of now, but only before what is told next of any task, or when `catch_up` is called."""
-        try:
-            self.catch_up()
-        finally:
-            self._late = finish, time.time_ns(), time.monotonic()
+    def finish_late(self, finish: Finish) -> None:
+        """Tell of the end of a task, as of now; but only before what is told next, or when `catch_up` is called."""
+        self._late.append((finish, time.time_ns(), time.monotonic()))
+        self._ended_late.add(finish.task)
+
+    @property
+    def has_much_late(self) -> bool:
+        """Whether it is time to tell what is still to be told."""
+        return len(self._late) >= MOST_LATE
+
+    def has_told_ends(self, tasks: Iterable[int]) -> bool:
+        """Return whether nothing is still to be told of the end of any of these."""
+        return self._ended_late.isdisjoint(tasks)
 
     def catch_up(self) -> None:
         """Tell what is still to be told."""
-        if self._late is not None:
-            (finish, time_ns, now), self._late = self._late, None
-            self.emit(self._event(finish, time_ns, now))
+        if self._late:
+            self.emit()
 
     def report(self, action: Wait | Finish | Reuse | Skip | Cancel) -> None:
         """Tell of what the scheduler has decided about a task."""
-        try:
-            self.catch_up()
-        finally:
-            self.emit(self._event(action, time.time_ns(), time.monotonic()))
+        self.emit(self._event(action, time.time_ns(), time.monotonic()))
 
     def _event(self, action: Wait | Finish | Reuse | Skip | Cancel, time_ns: int, now: float) -> Event:
         """Return what the scheduler has decided about a task as an event, and count it."""
@@ -166,10 +171,14 @@ class Reporter:
         self.emit(RunFinished(*self._now(), state, exit_status, duration_s, dict(self._counts), error, self._reused))
 
     def emit(self, *items: Item) -> None:
-        """Tell every sink; the exception of one that raises ends the run.
+        """Tell every sink, after what is still to be told; the exception of one that raises ends the run.
 
         It is told nothing more, unless it is an OutputError: who cannot write a log may still be able to write a status.
         """
+        if self._late:
+            late, self._late = self._late, []
+            self._ended_late.clear()
+            items = (*[event if isinstance(event, TaskStarted) else self._event(*event) for event in late], *items)
         first_error: BaseException | None = None
         for sink in tuple(self._sinks):
             try:

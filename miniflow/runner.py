@@ -168,6 +168,8 @@ class _Run:
         """How many tasks of the run's there are, `drive` among them."""
         self._alarm = anyio.CancelScope()
         """Around the wait for the end of the run's time."""
+        self._catches_up = False
+        """Whether `_catch_up` is going to be called."""
         self._launching: deque[Start] = deque()
         """Attempts that no coroutine has begun with."""
         self._idle: set[anyio.Event] = set()
@@ -285,10 +287,12 @@ class _Run:
         actions = self._scheduler.handle(self._stimuli.popleft())
         if self._setup.parallel > 1 and len(actions) == 2:
             finish, start = actions
-            if isinstance(finish, Finish) and isinstance(start, Start) and not self._is_upstream(finish.task, start.task):
-                self._reporter.report_late(finish)
-                self._launching.append(start)
-                return
+            if isinstance(finish, Finish) and isinstance(start, Start):
+                upstream = self._plan.tasks[start.task].upstream
+                if finish.task not in upstream and self._reporter.has_told_ends(upstream):
+                    self._reporter.finish_late(finish)
+                    self._launching.append(start)
+                    return
         self._actions += actions
         if len(actions) > _FEW or type(actions[-1]) is End:
             self._has_stimuli.set()
@@ -302,15 +306,13 @@ class _Run:
             else:
                 self._perform(action, group)
 
-    def _is_upstream(self, task: int, other: int) -> bool:
-        return task in self._plan.tasks[other].upstream
-
     def _tell(self, stimulus: Stimulus) -> None:
         self._stimuli.append(stimulus)
         self._has_stimuli.set()
 
     def _perform(self, action: Action, group: anyio.abc.TaskGroup) -> None:
         if isinstance(action, Start):
+            self._reporter.catch_up()  # what it starts may look for that
             if self._is_stopping:
                 self._tell(NotStarted(action.task))
                 return
@@ -353,10 +355,10 @@ class _Run:
         try:
             try:
                 argv = self._plan.argv(planned)
-                on_started = partial(self._reporter.task_started, task, number, tuple(argv))
+                on_started = partial(self._started, group, task, number, tuple(argv))
                 observer = AttemptObserver(self._output, planned.id, number, on_started, self._reporter.catch_up)
                 task_id = planned.id.encode()
-                env = self._base_env | _encoded(planned.env)
+                env = self._base_env | _encoded(planned.env) if planned.env else self._base_env.copy()
                 env[b"MINIFLOW_TASK_ID"] = task_id
                 env[b"MINIFLOW_ATTEMPT"] = b"%d" % number
                 marks = (self._run_mark, b"MINIFLOW_TASK_ID=" + task_id)
@@ -389,6 +391,28 @@ class _Run:
             group.cancel_scope.cancel()  # before its end is told: by that nothing more may start
             self._has_stimuli.set()
             raise
+
+    def _started(
+        self, group: anyio.abc.TaskGroup, task: int, number: int, argv: tuple[str, ...], pid: int, start_time: int | None
+    ) -> None:
+        """Note that an attempt has started: told at once, or when others whose end was seen meanwhile were followed too."""
+        self._reporter.start_late(task, number, argv, pid, start_time)
+        if not self._catches_up:
+            self._catches_up = self._setup.executor.before_waiting(partial(self._catch_up, group))
+        if not self._catches_up or self._reporter.has_much_late:
+            self._reporter.catch_up()
+
+    def _catch_up(self, group: anyio.abc.TaskGroup) -> None:
+        self._catches_up = False
+        try:
+            self._reporter.catch_up()
+        except BaseException as error:  # there is nobody above us whom it concerns
+            if isinstance(error, Exception):
+                self._reporter.keep(error)
+            else:
+                self.interrupt = self.interrupt or error
+            group.cancel_scope.cancel()
+            self._has_stimuli.set()
 
     def _is_cancelled(self, group: anyio.abc.TaskGroup) -> bool:
         # `anyio.current_effective_deadline` says it as well, in more time than all other decisions about a task take.

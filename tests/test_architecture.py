@@ -38,7 +38,8 @@ LAYERS = """
     runs planfile notebook timeline overview prune
     logs explain differences
     outcomes junit
-    executors executors.spawn executors.watch executors.loop executors.start executors.strays executors.process executors.local
+    executors executors.spawn executors.watch executors.loop executors.start executors.strays executors.group
+    executors.process executors.local
     sinks sinks.callback sinks.console sinks.colored sinks.github sinks.json_lines sinks.run_directory
     step_summary ci_files
     report report.markup report.words report.contents report.picture report.gantt report.table report.overview
@@ -126,13 +127,14 @@ ALLOWED = {
     "executors.loop": {"executors.watch"},
     "executors.start": {"executors", "executors.spawn", "executors.watch", "files", "guardian", "results"},
     "executors.strays": {"guardian"},
+    "executors.group": {"guardian"},
     "executors.process": {
         "events",
         "executors",
+        "executors.group",
         "executors.start",
         "executors.strays",
         "executors.watch",
-        "guardian",
         "results",
     },
     "executors.local": {

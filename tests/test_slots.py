@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -12,8 +12,10 @@ import pytest
 
 import miniflow
 from miniflow import Event, OutputError, TaskFinished, TaskOutput, TaskStarted
+from miniflow.reporter import MOST_LATE
 from miniflow.results import Outcome
 from miniflow.runner import RunSetup, run_plan
+from miniflow.sinks import Sink
 from miniflow.sinks.callback import CallbackSink
 from tests.conftest import Space
 
@@ -27,11 +29,26 @@ def project(space: Space) -> Space:
 class FakeExecutor:
     """Does with an attempt whatever a test says; never starts a process."""
 
+    calls: list[Callable[[], None]] | None
+    """What is to be called when nobody has anything to tell; None: that is never known."""
+
     def __init__(self, work: Callable[[Any, Any], Awaitable[None]]) -> None:
         self.run = work
 
+    def before_waiting(self, call: Callable[[], None]) -> bool:
+        if self.calls is not None:
+            self.calls.append(call)
+        return self.calls is not None
+
     def close(self) -> None:
         """It holds nothing."""
+
+
+@pytest.fixture(params=[False, True], ids=["told at once", "told late"], autouse=True)
+def is_late(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether starts may be told late: here as late as can be, as somebody always has something to tell."""
+    monkeypatch.setattr(FakeExecutor, "calls", [] if request.param else None, raising=False)
+    return bool(request.param)
 
 
 async def run_fake(
@@ -44,6 +61,7 @@ async def run_fake(
     seen: list[Event] | None = None,
     raising: Callable[[Event], object] | None = None,
     scope: anyio.CancelScope | None = None,
+    more_sinks: Sequence[Sink] = (),
     **setup: Any,
 ) -> list[Event]:
     upstream = depends_on or {}
@@ -51,7 +69,7 @@ async def run_fake(
     flow = {"name": "fake", "tasks": described}
     seen = [] if seen is None else seen
     plan = miniflow.plan_flow(flow, **space.directories)
-    sinks = [CallbackSink(tell) for tell in (seen.append, raising) if tell is not None]
+    sinks = [*[CallbackSink(tell) for tell in (seen.append, raising) if tell is not None], *more_sinks]
     executor: Any = FakeExecutor(work)
     await run_plan(plan, RunSetup("run", "/run", executor, sinks, {}, scope or anyio.CancelScope(), parallel, **setup))
     return seen
@@ -221,6 +239,116 @@ async def test_an_end_is_recorded_before_what_others_print_though_the_next_is_no
     assert [event.timestamp for event in seen] == sorted(event.timestamp for event in seen)
     told = [event.task_id for event in seen if isinstance(event, TaskFinished | TaskOutput)]
     assert told.index("t0") < told.index("t1")
+
+
+class Together:
+    """A sink that notes what it is told together."""
+
+    def __init__(self) -> None:
+        self.told: list[list[str]] = []
+
+    def emit(self, *items: Any) -> None:
+        self.told.append([f"{getattr(item, 'task_id', '')} {item.name}".strip() for item in items])
+
+
+@pytest.mark.anyio
+async def test_what_ends_and_starts_while_others_wait_for_their_turn_is_told_together(project: Space, is_late: bool) -> None:
+    seen: list[Event] = []
+    sink = Together()
+    starts: dict[str, anyio.Event] = {}
+    may_end, is_told = anyio.Event(), anyio.Event()
+
+    async def work(attempt: Any, observer: Any) -> None:
+        task_id = attempt.env[b"MINIFLOW_TASK_ID"].decode()
+        observer.started(1)
+        if task_id in ("t0", "t1"):
+            starts[task_id] = anyio.Event()
+            if len(starts) == 2:
+                while FakeExecutor.calls:
+                    FakeExecutor.calls.pop()()
+                may_end.set()
+            await may_end.wait()
+        elif task_id == "t2":
+            await is_told.wait()
+        else:
+            while FakeExecutor.calls:
+                FakeExecutor.calls.pop()()
+            is_told.set()
+            await anyio.lowlevel.checkpoint()
+        observer.ended(Outcome(0))
+
+    await run_fake(project, work, tasks=4, parallel=2, seen=seen, more_sinks=[sink])
+
+    if is_late:
+        assert any(
+            [f"{first} task.finished", "t2 task.started", f"{second} task.finished", "t3 task.started"] in sink.told
+            for first, second in (("t0", "t1"), ("t1", "t0"))
+        )
+    else:
+        assert all(len(told) <= 2 for told in sink.told)
+    assert [event.timestamp for event in seen] == sorted(event.timestamp for event in seen)
+
+
+@pytest.mark.anyio
+async def test_no_more_than_a_few_are_told_late(project: Space) -> None:
+    seen: list[Event] = []
+    sink = Together()
+    untold: list[int] = []
+    started = 0
+
+    async def work(attempt: Any, observer: Any) -> None:
+        nonlocal started
+        observer.started(1)
+        started += 1
+        untold.append(started - sum(isinstance(event, TaskStarted) for event in seen))
+        await anyio.lowlevel.checkpoint()
+        observer.ended(Outcome(0))
+
+    await run_fake(project, work, tasks=100, parallel=3, seen=seen, more_sinks=[sink])
+
+    assert max(untold) <= MOST_LATE
+    assert max(map(len, sink.told)) <= MOST_LATE + 1
+
+
+@pytest.mark.anyio
+async def test_a_start_is_told_before_what_the_task_prints(project: Space) -> None:
+    async def work(attempt: Any, observer: Any) -> None:
+        observer.started(1)
+        observer.output("stdout", b"hello\n")
+        await anyio.lowlevel.checkpoint()
+        observer.ended(Outcome(0))
+
+    seen = await run_fake(project, work, tasks=6, parallel=2)
+
+    for n in range(6):
+        names = [event.name for event in seen if getattr(event, "task_id", None) == f"t{n}"]
+        assert names == ["task.started", "task.output", "task.finished"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [ArithmeticError, OutputError, SystemExit])
+async def test_what_cannot_be_told_late_ends_the_run_as_well(project: Space, is_late: bool, error: type[BaseException]) -> None:
+    if not is_late:
+        pytest.skip("nothing is told late")
+    seen: list[Event] = []
+
+    async def work(attempt: Any, observer: Any) -> None:
+        observer.started(1)
+        try:
+            await anyio.lowlevel.checkpoint()
+            FakeExecutor.calls.pop()()  # type: ignore[union-attr]
+            await anyio.sleep_forever()
+        finally:
+            observer.ended(Outcome(143, stopped=True))
+
+    def raising(event: Event) -> None:
+        if isinstance(event, TaskStarted):
+            raise error("it cannot be told")
+
+    with anyio.fail_after(30), pytest.raises(error, match="it cannot be told"):
+        await run_fake(project, work, tasks=1, parallel=2, seen=seen, raising=raising)
+
+    assert [event.name for event in seen] == ["run.started", "task.started", "task.finished", "run.finished"]
 
 
 class SlowToRead:

@@ -515,6 +515,71 @@ def test_what_a_closed_descriptor_would_tell_is_not_taken_for_the_next_of_its_nu
         runner.run(main())
 
 
+def test_what_is_to_be_done_before_waiting_is_done_when_nobody_has_anything_to_tell() -> None:
+    async def main() -> None:
+        happened: list[str] = []
+        watches = watch.new_watches()
+        watching = watches.new()
+        read_end, write_end = os.pipe()
+        watching.add(read_end)
+
+        async def tell() -> None:
+            await watching.wait()
+            happened.append("told")
+            os.read(read_end, 1)
+            assert watches.before_waiting(lambda: happened.append("before waiting, once more"))
+
+        waiting = asyncio.ensure_future(tell())
+        await asyncio.sleep(0)
+        assert watches.before_waiting(lambda: happened.append("before waiting"))
+        os.write(write_end, b"x")
+        for _ in range(3):  # turns of the loop, with more to do after each
+            happened.append("others")
+            await asyncio.sleep(0)
+        await waiting
+        assert "told" in happened
+        assert "before waiting" not in happened
+
+        await asyncio.sleep(0.001)
+        assert happened[-1] == "before waiting, once more"  # in the place of the one before
+        await asyncio.sleep(0.001)
+        assert happened.count("before waiting, once more") == 1
+
+        assert watches.before_waiting(lambda: happened.append("never"))
+        watching.close()
+        watches.close()
+        await asyncio.sleep(0.001)
+        assert "never" not in happened
+        os.close(read_end)
+        os.close(write_end)
+
+    with asyncio.Runner(loop_factory=own_loop.new_loop) as runner:
+        runner.run(main())
+
+
+def test_what_is_done_before_waiting_may_give_others_something_to_do() -> None:
+    async def main() -> None:
+        watches = watch.new_watches()
+        future = asyncio.get_running_loop().create_future()
+        assert watches.before_waiting(lambda: future.set_result("done"))
+
+        assert await future == "done"
+
+        watches.close()
+
+    with asyncio.Runner(loop_factory=own_loop.new_loop) as runner:
+        runner.run(main())
+
+
+def test_nothing_is_done_before_somebody_elses_event_loop_waits() -> None:
+    async def main() -> None:
+        watches = watch.new_watches()
+        assert not watches.before_waiting(lambda: None)
+        watches.close()
+
+    asyncio.run(main())
+
+
 @LOOPS
 def test_watches_of_one_event_loop_wait_each_for_its_own(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def main() -> None:

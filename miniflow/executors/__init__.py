@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from miniflow.events import Stream
@@ -64,6 +64,13 @@ class Executor(Protocol):
         It is not called when it is cancelled already: whoever calls it looks for that first.
         When cancelled: stop all that it started, tell `observer.ended`, then let the cancellation go on.
         An attempt that cannot be started is an outcome, not an exception.
+        """
+
+    def before_waiting(self, call: Callable[[], None], /) -> bool:
+        """Have something called that raises nothing: soon, but when nobody has anything to tell, before that is waited for.
+
+        Returns:
+            Whether it will be called. It may be impossible, and then nothing happens.
         """
 
     def kill(self) -> None:

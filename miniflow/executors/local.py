@@ -7,6 +7,8 @@ a success.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 
 from miniflow.executors import Attempt, Observer
@@ -31,6 +33,10 @@ class LocalExecutor:
         self._room = Room()
         self._search = Search()
         self._watches: Watches | None = None
+
+    def before_waiting(self, call: Callable[[], None]) -> bool:
+        """See `Executor.before_waiting`."""
+        return self._watches is not None and self._watches.before_waiting(call)
 
     def kill(self) -> None:
         """See `Executor.kill`."""
@@ -63,7 +69,9 @@ class LocalExecutor:
             try:
                 self._lifeline.started(guarded, started.pid, started.start_time)
                 observer.started(started.pid, started.start_time)
-                if await _is_out_of_time(process, attempt.timeout_s):
+                if attempt.timeout_s is None:
+                    await process.wait_exit()
+                elif await _is_out_of_time(process, attempt.timeout_s):
                     process.ended_by = "timeout"
                     self._lifeline.stopping(guarded)
                     await process.stop(attempt.grace_s)
@@ -120,11 +128,8 @@ class LocalExecutor:
                 await self._room.hold(POLL_S)
 
 
-async def _is_out_of_time(process: Process, timeout_s: float | None) -> bool:
+async def _is_out_of_time(process: Process, timeout_s: float) -> bool:
     """Wait for the end of a process, or of its time."""
-    if timeout_s is None:
-        await process.wait_exit()
-        return False
     with anyio.move_on_after(timeout_s) as scope:
         await process.wait_exit()
     return scope.cancelled_caught and not process.is_gone()

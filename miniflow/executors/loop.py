@@ -12,6 +12,7 @@ import fcntl
 import math
 import select
 import selectors
+from collections.abc import Callable
 
 from miniflow.executors.watch import AT_ONCE, AsyncioWatch, Watch, Watches
 
@@ -29,12 +30,20 @@ class _Selector(selectors.EpollSelector):
             raise
         self.watches: dict[int, AsyncioWatch] = {}
         """By descriptor."""
+        self.before_waiting: Callable[[], None] | None = None
+        """Called once, where there is nothing to tell, before that is waited for."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         # In whole milliseconds, and rather later than sooner, as `EpollSelector` does it.
         seconds = -1 if timeout is None else math.ceil(timeout * 1e3) * 1e-3 if timeout > 0 else 0
+        call = self.before_waiting if seconds else None
+        told = self.epoll.poll(seconds if call is None else 0, AT_ONCE)
+        if call is not None and not told:
+            self.before_waiting = None
+            call()
+            return []  # not to wait: there may be something to do now
         found = []
-        for descriptor, events in self.epoll.poll(seconds, AT_ONCE):
+        for descriptor, events in told:
             watch = self.watches.get(descriptor)
             if watch is not None:
                 watch.tell(descriptor, events)
@@ -59,6 +68,15 @@ class _LoopWatches(Watches):
     def new(self) -> Watch:
         """See `Watches.new`."""
         return AsyncioWatch(self._loop, self._selector.epoll, self._selector.watches)
+
+    def before_waiting(self, call: Callable[[], None]) -> bool:
+        """See `Executor.before_waiting`."""
+        self._selector.before_waiting = call
+        return True
+
+    def close(self) -> None:
+        """See `Watches.close`."""
+        self._selector.before_waiting = None
 
 
 class RunnerLoop(asyncio.SelectorEventLoop):

@@ -11,9 +11,9 @@ import anyio
 
 from miniflow.events import Stream
 from miniflow.executors import Observer
+from miniflow.executors.group import Group
 from miniflow.executors.start import Started
 from miniflow.executors.strays import Strays
-from miniflow.guardian import is_group_alive
 from miniflow.results import Outcome
 
 READ_BYTES = 64 * 1024  # as much as a pipe holds
@@ -35,6 +35,7 @@ class Process:
     def __init__(self, started: Started, observer: Observer, strays: Strays) -> None:
         self._pid = started.pid
         self._watch = started.watch
+        self._group = Group(started.pid, started.exit_fd if started.has_pidfd else None)
         self._observer = observer
         self._strays = strays
         self.observer_error: BaseException | None = None
@@ -47,16 +48,11 @@ class Process:
         """Those that have not come to their end."""
         self._group_deadline: float | None = None
         """Until when what is left of the group is waited for, once it was asked to end."""
-        self._has_group = True
-        """Whether its group may have members, if only zombies."""
-        self._has_living_group = True
-        """Whether somebody in its group was no zombie, when that was looked at the last time."""
-        self._look_at_group_at = 0.0
-        self._look_pause_s = POLL_S
         self._outcome: Outcome | None = None
         """How the process ended, once it was reaped."""
         self._exit_fd = started.exit_fd
         self._is_watched = False
+        self._wait_readable = self._sleep
         if self._exit_fd is None:
             return
         try:
@@ -64,6 +60,7 @@ class Process:
         except OSError:  # no memory. What can't be watched can't be run
             return
         self._is_watched = True
+        self._wait_readable = self._watch.wait  # itself: one coroutine less in each turn of each process
 
     async def wait_exit(self) -> None:
         """Pass output on until the process has ended."""
@@ -83,13 +80,13 @@ class Process:
         self._group_deadline = anyio.current_time() + grace_s
         self._strays.begin()
         with anyio.CancelScope(shield=True):
-            self._signal_group(signal.SIGTERM)
-            self._signal_group(signal.SIGCONT)  # a stopped process hears SIGTERM once it goes on
+            self._group.signal(signal.SIGTERM)
+            self._group.signal(signal.SIGCONT)  # a stopped process hears SIGTERM once it goes on
             with anyio.move_on_after(grace_s):
                 await self._strays.are_left(kill=False)
                 await self._pump_until_exit()
             if not self.has_exited:
-                self._signal_group(signal.SIGKILL)
+                self._group.signal(signal.SIGKILL)
                 with anyio.move_on_after(KILL_WAIT_S):
                     await self._pump_until_exit()
 
@@ -100,7 +97,7 @@ class Process:
             self.ended_by = self.ended_by or "stop"
         self._group_deadline = float("-inf")
         self._strays.begin()
-        self._signal_group(signal.SIGKILL)
+        self._group.signal(signal.SIGKILL)
         self._strays.kill()
 
     async def finish(self) -> None:
@@ -112,24 +109,30 @@ class Process:
         """
         if not (self.has_exited or self.is_gone()):  # `stop` was broken off, or in vain
             return
-        self._read_rest()
-        # The process is a zombie, so its id is nobody else's; once it is reaped, what is left of the group keeps it.
-        self._signal_group(signal.SIGTERM)
-        self._outcome = self._reap()
-        self._signal_group(signal.SIGCONT)
-        if not (self._has_group or self._pipes or self._strays.is_looking):
+        if self._pipes:
+            self._read_rest()
+        if self._group.outlives_its_number:
+            self._outcome = self._reap()
+            self._group.signal(signal.SIGTERM)
+        else:
+            # The process is a zombie, so its id is nobody else's; once it is reaped, what is left of the group keeps it.
+            self._group.signal(signal.SIGTERM)
+            self._outcome = self._reap()
+        if self._group.may_have_members:
+            self._group.signal(signal.SIGCONT)
+        if not (self._group.may_have_members or self._pipes or self._strays.is_looking):
             return  # nearly always
         with anyio.CancelScope(shield=True):
             pipes_deadline = anyio.current_time() + STRAGGLER_GRACE_S
             if self._group_deadline is None:
                 self._group_deadline = pipes_deadline
             while anyio.current_time() < self._group_deadline:
-                if not self._is_group_left() and not await self._strays.are_left(kill=False):
+                if not self._group.is_left() and not await self._strays.are_left(kill=False):
                     break
                 await self._pump_for(POLL_S)
-            self._signal_group(signal.SIGKILL)
+            self._group.signal(signal.SIGKILL)
             with anyio.move_on_after(KILL_WAIT_S):
-                while self._is_group_left() or await self._strays.are_left(kill=True):
+                while self._group.is_left() or await self._strays.are_left(kill=True):
                     await self._pump_for(POLL_S)
             while self._pipes and anyio.current_time() < pipes_deadline:
                 await self._pump_for(POLL_S)
@@ -142,13 +145,14 @@ class Process:
         nothing can be awaited any more: then whoever is left is killed, and gone in a moment.
         """
         if self._outcome is None:
-            self._signal_group(signal.SIGKILL)
+            self._group.signal(signal.SIGKILL)
             _wait_briefly(self.is_gone)
             self._outcome = self._reap()
-        if self._has_group and self._is_group_left():
-            self._signal_group(signal.SIGKILL)
-            _wait_briefly(lambda: not self._is_group_left())
-        self._strays.close(BROKEN_OFF_WAIT_S)
+        if self._group.may_have_members and self._group.is_left():
+            self._group.signal(signal.SIGKILL)
+            _wait_briefly(lambda: not self._group.is_left())
+        if self._strays.is_looking:
+            self._strays.close(BROKEN_OFF_WAIT_S)
         if self._pipes:
             self._read_rest()
         self._watch.close()
@@ -180,12 +184,9 @@ class Process:
         with anyio.move_on_after(POLL_S):
             await self._observer.wait_for_room()
 
-    async def _wait_readable(self) -> None:
-        """Wait until there is something to handle."""
-        if not self._is_watched:
-            await anyio.sleep(POLL_S)
-            return
-        await self._watch.wait()
+    async def _sleep(self) -> None:
+        """Wait where nothing tells when there is something to handle."""
+        await anyio.sleep(POLL_S)
 
     def _pump(self) -> None:
         """Handle what is ready now: at most one read a pipe."""
@@ -194,8 +195,9 @@ class Process:
             self.has_exited = True
             self._watch.ended(self._exit_fd)
         # Standard output first, as what is printed last, before a task fails, goes to the other one.
-        for descriptor in [each for each in self._pipes if each in ready]:
-            self._read(descriptor)
+        for descriptor in self._descriptors:
+            if descriptor in ready and descriptor in self._pipes:
+                self._read(descriptor)
 
     def _read(self, descriptor: int) -> int:
         """Pass on one read of a pipe; return how many bytes it was."""
@@ -232,54 +234,16 @@ class Process:
             self.has_exited = True
         return self.has_exited
 
-    def _signal_group(self, number: signal.Signals) -> None:
-        try:
-            if self._outcome is None:
-                # Somebody else may have reaped the child; then its id may be anybody's, and must not be signalled.
-                os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            elif not self._is_group_there():
-                return
-            os.killpg(self._pid, number)
-        except (ChildProcessError, ProcessLookupError, PermissionError):
-            # Nobody is left; or, on a system other than Linux, only a zombie.
-            return
-
-    def _is_group_there(self) -> bool:
-        """Return whether the group of a process that was reaped, by us, has members, if only zombies."""
-        if self._outcome is None:
-            return False
-        if self._has_group:
-            try:
-                os.killpg(self._pid, 0)
-            except ProcessLookupError:
-                self._has_group = False
-            except PermissionError:
-                pass
-        return self._has_group
-
-    def _is_group_left(self) -> bool:
-        """Return whether somebody of the group is left who has not ended.
-
-        Zombies do not count: whoever adopts them may take its time, or never reap them (the first process of many a container).
-        """
-        if not self._is_group_there():
-            return False
-        now = time.monotonic()
-        if now >= self._look_at_group_at:
-            self._has_living_group = is_group_alive(self._pid)
-            self._look_at_group_at = now + self._look_pause_s
-            self._look_pause_s = min(2 * self._look_pause_s, 0.5)
-        return self._has_living_group
-
     def _reap(self) -> Outcome:
         stopped = self.ended_by == "stop"
         try:
             info = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            self._has_group = False  # its number may be anybody's
+            self._group.leader_was_reaped(by_us=False)
             return Outcome(1, "lost", error="somebody else reaped the process", stopped=stopped)
         if info is None:
             return Outcome(1, "lost", error="the process cannot be killed", stopped=stopped)
+        self._group.leader_was_reaped(by_us=True)
         if self.ended_by == "unwatched":
             return Outcome(126, "spawn", error="no descriptor is left to watch the process with")
         if self.ended_by == "timeout":

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -71,24 +71,23 @@ def _give_up_input() -> None:
     _former_input = kept
 
 
-def spawn(
-    argv: Sequence[str], env: Mapping[bytes, bytes], cwd: str, check: Callable[[int], object] = lambda _: None
-) -> Spawned:
+def spawn(argv: Sequence[str], env: Mapping[bytes, bytes], cwd: str, highest: int | None = None) -> Spawned:
     """Start a program.
 
     Args:
         argv: The program and its arguments.
         env: Its whole environment.
         cwd: Where it starts.
-        check: Called before that with the first of the descriptors that this takes; may raise.
+        highest: The highest number that the first of the descriptors may have that this takes.
 
     Raises:
-        OSError: As `subprocess.Popen`.
+        OSError: As `subprocess.Popen`; or its number is higher.
     """
     pipes: list[int] = []
     try:
         pipes += os.pipe()
-        check(pipes[0])
+        if highest is not None and pipes[0] > highest:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         pipes += os.pipe()
         os.set_blocking(pipes[0], False)
         os.set_blocking(pipes[2], False)

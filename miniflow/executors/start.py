@@ -43,6 +43,8 @@ class Started(Struct, frozen=True):
     watch: Watch
     exit_fd: int | None
     """Readable when it has ended; None if it cannot be watched."""
+    has_pidfd: bool
+    """Whether that is a pidfd."""
     start_time: int | None
     """See `guardian.start_time`; None where that is not known."""
 
@@ -58,28 +60,23 @@ def start(attempt: Attempt, running: int, watches: Watches) -> Started:
     Raises:
         OSError: It cannot be started, or should not be as long as others run: the last descriptors are theirs.
     """
-
-    def check(descriptor: int) -> None:
-        if running and not _has_headroom(descriptor, running):
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
     watch = watches.new()
     try:
         before = _start_times.now()
-        spawned = spawn(attempt.argv, attempt.env, attempt.cwd, check)
+        spawned = spawn(attempt.argv, attempt.env, attempt.cwd, _highest_descriptor(running) if running else None)
     except BaseException:
         watch.close()
         raise
     # Its ends of the pipes are closed again: two descriptors are free, and one of them is what it takes to watch it.
     try:
-        exit_fd = _exit_descriptor(spawned.pid)
+        exit_fd, has_pidfd = _exit_descriptor(spawned.pid)
     except (OSError, RuntimeError):  # no descriptor or thread left, or reaped by somebody else already
-        exit_fd = None
+        exit_fd, has_pidfd = None, False
     try:
         started_at = _start_times.of(spawned.pid, before)
     except OSError:  # somebody else in this process has taken the last descriptor; it is worth less than the task
         started_at = None
-    return Started(spawned.pid, spawned.stdout, spawned.stderr, watch, exit_fd, started_at)
+    return Started(spawned.pid, spawned.stdout, spawned.stderr, watch, exit_fd, has_pidfd, started_at)
 
 
 class _StartTimes:
@@ -102,7 +99,9 @@ class _StartTimes:
         Raises:
             OSError: No descriptor is left to look at it.
         """
-        if self._is_right is False or self.now() != before:  # a tick has gone by: was it started before, or after?
+        if (
+            self._is_right is False or time.clock_gettime_ns(time.CLOCK_BOOTTIME) // self._ns_per_tick != before
+        ):  # a tick has gone by: was it started before, or after?
             return start_time(pid)
         if self._is_right is None:
             read = start_time(pid)
@@ -145,17 +144,17 @@ def _bad_interpreter(program: str) -> str | None:
     return os.fsdecode(named[1])
 
 
-def _has_headroom(descriptor: int, running: int) -> bool:
+def _highest_descriptor(running: int) -> int | None:
     # A new one has the lowest number that is free, so all below are taken; those above are few, as numbers are reused.
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return limit == resource.RLIM_INFINITY or limit - descriptor >= HEADROOM + running
+    return None if limit == resource.RLIM_INFINITY else limit - HEADROOM - running
 
 
-def _exit_descriptor(pid: int) -> int:
-    """Return a descriptor that becomes readable when the child has ended, and does not reap it."""
+def _exit_descriptor(pid: int) -> tuple[int, bool]:
+    """Return a descriptor that becomes readable when the child has ended, and does not reap it; and whether it is a pidfd."""
     if hasattr(os, "pidfd_open"):
         try:
-            return os.pidfd_open(pid)
+            return os.pidfd_open(pid), True
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # an old kernel, or a sandbox
                 raise
@@ -175,7 +174,7 @@ def _exit_descriptor(pid: int) -> int:
         os.close(read_end)
         os.close(write_end)
         raise
-    return read_end
+    return read_end, False
 
 
 class Room:

@@ -118,6 +118,10 @@ class Watches:
         """
         return EpollWatch() if hasattr(select, "epoll") else SelectorWatch()
 
+    def before_waiting(self, call: Callable[[], None], /) -> bool:
+        """See `Executor.before_waiting`."""
+        return False
+
     def close(self) -> None:
         """Let go of everything: nobody waits any more."""
 

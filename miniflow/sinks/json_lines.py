@@ -7,9 +7,8 @@ as the encoding of each line apart would cost ten times as much as reading it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import structlog
@@ -18,7 +17,7 @@ from miniflow.events import Event
 from miniflow.sinks import Item
 
 
-class Rendered(NamedTuple):
+class Rendered(msgspec.Struct, frozen=True):
     """What comes of an item."""
 
     item: Item
@@ -27,8 +26,7 @@ class Rendered(NamedTuple):
     lines: bytes | bytearray
 
 
-_TOLD_TOGETHER = 2
-"""Items that sinks are given at once: the end of one task, and the start of the next."""
+_MOST_KEPT = 64
 
 _encoder = msgspec.json.Encoder()
 _NO_MESSAGE = b'"message":""'
@@ -48,7 +46,9 @@ class JsonRenderer:
         self._log: _EventLog = structlog.wrap_logger(
             None, processors=[_encode], wrapper_class=_EventLog, context_class=dict
         ).bind()
-        self._kept: deque[Rendered] = deque(maxlen=_TOLD_TOGETHER)
+        self._kept: dict[int, Rendered] = {}
+        """By the identity of the item."""
+        self._has_chunk = False
 
     def render(self, item: Item) -> bytes | bytearray:
         """Return the lines of an event, or of a chunk of output."""
@@ -56,14 +56,17 @@ class JsonRenderer:
 
     def render_item(self, item: Item) -> Rendered:
         """Return all that is known of an event, or of a chunk of output."""
-        for known in self._kept:
-            if known.item is item:
-                return known
+        known = self._kept.get(id(item))
+        if known is not None:
+            return known
+        if self._has_chunk or len(self._kept) == _MOST_KEPT:  # a chunk is large, and the last of those told together
+            self._kept.clear()
+        self._has_chunk = not isinstance(item, Event)
         event = item if isinstance(item, Event) else item.template
         fields = event.to_dict()
         line = self._log.render(event.name, fields)
         rendered = Rendered(item, fields, line if isinstance(item, Event) else _with_messages(line, item.text))
-        self._kept.append(rendered)
+        self._kept[id(item)] = rendered
         return rendered
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,13 +22,15 @@ from miniflow.events import (
     TaskOutput,
     TaskRetrying,
     TaskReused,
+    TaskStarted,
 )
-from miniflow.files import close_kept, keep_from_forks, tick_ns, write_atomically, writing
+from miniflow.files import close_kept, keep_from_forks, tick_ns, unwritten, write_atomically, writing
 from miniflow.journal import lock_journal, unlock
 from miniflow.rundir import Record, RunDir
 from miniflow.sinks import Item
 from miniflow.sinks.json_lines import JsonRenderer, Rendered
 
+_lines_of = attrgetter("lines")
 _Looks: TypeAlias = tuple[int, int, int, int]
 
 
@@ -56,15 +59,19 @@ class RunDirectorySink:
     def emit(self, *items: Item) -> None:
         """See `Sink.emit`. What belongs in the journal is written there at once."""
         first_error: OutputError | None = None
-        rendered = [self._renderer.render_item(item) for item in items]
+        events: list[Rendered] = []
+        rendered = list(map(self._renderer.render_item, items))
         try:
+            for each in rendered:
+                if isinstance(each.item, Event) and not isinstance(each.item, TaskOutput):
+                    events.append(each)
             for each in rendered:
                 try:
                     self._log(each.item, each.lines)
                 except OutputError as error:  # raised below
                     first_error = first_error or error
         finally:  # a log that cannot be written is no reason to lose the truth
-            self._note([each for each in rendered if isinstance(each.item, Event) and not isinstance(each.item, TaskOutput)])
+            self._note(events)
         if first_error is not None:
             raise first_error
 
@@ -89,7 +96,7 @@ class RunDirectorySink:
         while events:
             there, rest = events, events[:0]
             try:
-                self._journal.append(events[0].lines if len(events) == 1 else b"".join([event.lines for event in events]))
+                self._journal.append(events[0].lines if len(events) == 1 else b"".join(map(_lines_of, events)))
             except OutputError as error:
                 first_error = first_error or error
                 missing = self._journal.missing_bytes
@@ -100,7 +107,8 @@ class RunDirectorySink:
             for event in there:
                 self._record.apply(event.fields)
             for event in there:
-                self._follow(event.item)
+                if type(event.item) is not TaskStarted:
+                    self._follow(event.item)
             events = rest
         if first_error is not None:
             raise first_error
@@ -170,10 +178,12 @@ class _Lines:
             lines = b"\n" + lines
         self._is_torn = True
         self.missing_bytes = len(lines)
-        with writing(self._path):
+        try:
             self.missing_bytes -= os.write(self._descriptor, lines)
             while self.missing_bytes:  # a disk that is getting full takes less than all
                 self.missing_bytes -= os.write(self._descriptor, memoryview(lines)[-self.missing_bytes :])
+        except OSError as error:
+            raise unwritten(self._path, error) from error
         self._is_torn = False
 
     def close(self) -> None:
