@@ -36,24 +36,28 @@ class _Selector(selectors.EpollSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         # In whole milliseconds, and rather later than sooner, as `EpollSelector` does it.
         seconds = -1 if timeout is None else math.ceil(timeout * 1e3) * 1e-3 if timeout > 0 else 0
-        call = self.before_waiting if seconds else None
-        told = self.epoll.poll(seconds if call is None else 0, AT_ONCE)
-        if call is not None and not told:
-            self.before_waiting = None
-            call()
-            return []  # not to wait: there may be something to do now
-        found = []
-        for descriptor, events in told:
-            watch = self.watches.get(descriptor)
-            if watch is not None:
-                watch.tell(descriptor, events)
-                continue
-            key = self.get_map().get(descriptor)
-            if key is not None:
-                reads = selectors.EVENT_READ if events & ~select.EPOLLOUT else 0
-                writes = selectors.EVENT_WRITE if events & ~select.EPOLLIN else 0
-                found.append((key, (reads | writes) & key.events))
-        return found
+        while True:
+            call = self.before_waiting if seconds else None
+            told = self.epoll.poll(seconds if call is None else 0, AT_ONCE)
+            if call is not None and not told:
+                self.before_waiting = None
+                call()
+                return []  # not to wait: there may be something to do now
+            found = []
+            wakes = False
+            for descriptor, events in told:
+                watch = self.watches.get(descriptor)
+                if watch is not None:
+                    wakes = watch.tell(descriptor, events) or wakes
+                    continue
+                key = self.get_map().get(descriptor)
+                if key is not None:
+                    reads = selectors.EVENT_READ if events & ~select.EPOLLOUT else 0
+                    writes = selectors.EVENT_WRITE if events & ~select.EPOLLIN else 0
+                    found.append((key, (reads | writes) & key.events))
+            if wakes or found or seconds != -1:
+                return found
+            # A process is about to end, and that is no reason for a turn of the event loop.
 
     def close(self) -> None:
         self.epoll.close()

@@ -218,14 +218,16 @@ class AsyncioWatch:
         finally:
             self._future = None
 
-    def tell(self, descriptor: int, events: int) -> None:
-        """Take in what was seen of a descriptor, and wake whoever waits for it."""
+    def tell(self, descriptor: int, events: int) -> bool:
+        """Take in what was seen of a descriptor; return whether that is worth a turn of the event loop."""
         self._ready.add(descriptor)
         if self._future is None or self._future.done():
-            return
+            return True
         # A process lets go of its pipes a moment before it has ended: one turn of the event loop for all of that is enough.
-        if events != _END_ALONE or self._has_ended or descriptor not in self._pipes:
-            self._future.set_result(None)
+        if events == _END_ALONE and descriptor in self._pipes and not self._has_ended:
+            return False
+        self._future.set_result(None)
+        return True
 
     def close(self) -> None:
         """See `Watch.close`."""
