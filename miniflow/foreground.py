@@ -28,6 +28,9 @@ from miniflow.signals import StopSignals, die_by
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.terminal import has_colors, is_movable
 
+_GARBAGE_OBJECTS = 10_000
+"""How many more there may be before Python looks which of them are garbage; of a run nearly none are."""
+
 if TYPE_CHECKING:
     from miniflow.github_log import GithubLog
     from miniflow.lifeline import Lifeline
@@ -155,6 +158,7 @@ class _Foreground:
                 group.start_soon(self._stop_on_signal)
                 async with open_shown(flow, self._display, self._renderer, lifeline, **options) as run:
                     gc.freeze()  # the plan stays to the end
+                    gc.set_threshold(_GARBAGE_OBJECTS)
                     gc.enable()
                     self._run = run
                     if self.stopped_by is not None:

@@ -60,18 +60,17 @@ class Guarded:
 # --- become known later are as long as they ever get, so that each can be written by itself.
 
 SLOT_BYTES = 1024
-"""A part of a page, so that what is written to it is there as a whole or not at all, whenever its writer is killed."""
 _LENGTH_BYTES = 2
 NOTHING = bytes(_LENGTH_BYTES)
 """The beginning of a slot that is free."""
 _NS = 1_000_000_000
 
 
-def noted(marks: tuple[bytes, ...]) -> bytes:
-    """Return the content of the slot of an attempt that is about to be started."""
+def noted(marks: tuple[bytes, ...]) -> tuple[bytes, bytes]:
+    """Return the content of the slot of an attempt that is about to be started: its length, and what follows on that."""
     text = _NOT_KNOWN_YET + b"\0".join((*marks, b""))
     assert _LENGTH_BYTES + len(text) <= SLOT_BYTES
-    return len(text).to_bytes(_LENGTH_BYTES, "big") + text
+    return len(text).to_bytes(_LENGTH_BYTES, "big"), text
 
 
 def noted_leader(pid: int, started: int) -> bytes:

@@ -15,6 +15,11 @@ from miniflow.errors import HostError
 from miniflow.files import close_kept, keep_from_forks
 from miniflow.guardian import ASKED_AT, LEADER_AT, NOTHING, SLOT_BYTES, Guarded, noted, noted_leader, noted_request
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import mmap
+
+_SLOTS_AT_ONCE = 64
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 """What an interpreter may need to start. Nothing else of our environment: by what a run's tasks have in theirs, a guardian
 within a task, of a run within a run, would be taken for a part of the task, and ended before its time."""
@@ -35,6 +40,9 @@ class Lifeline:
         self._guardian: _Guardian | None = None
         self._memory = -1
         """What the guardian reads once we have died; see `guardian.recall`. Kept from forks: theirs is not to be changed."""
+        self._notes: mmap.mmap | None = None
+        """The same, as far as it has been written: several writes a task are no system calls."""
+        self._pid = os.getpid()
         self._running: dict[Guarded, int] = {}
         """Each attempt that runs, and the slot where it is noted."""
         self._unnoted: set[Guarded] = set()
@@ -74,7 +82,7 @@ class Lifeline:
         attempt = Guarded(marks)
         slot = self._running[attempt] = self._free.pop() if self._free else len(self._running)
         if self._is_wanted:
-            if not self._write(slot, noted(marks)):
+            if not self._begin_slot(slot, marks):
                 self._unnoted.add(attempt)
             if self._guardian is None or not self._guardian.is_listening():
                 self._replace_guardian()
@@ -114,26 +122,46 @@ class Lifeline:
             self._forget()
 
     def _forget(self) -> None:
+        self._notes = None
         if self._memory >= 0:
             close_kept(self._memory)
             self._memory = -1
 
     def _note(self, attempt: Guarded, content: bytes, at: int) -> None:
         slot = self._running[attempt]
-        if attempt in self._unnoted and self._write(slot, noted(attempt.marks)):
+        if attempt in self._unnoted and self._begin_slot(slot, attempt.marks):
             self._unnoted.discard(attempt)
         self._write(slot, content, at)
 
+    def _begin_slot(self, slot: int, marks: tuple[bytes, ...]) -> bool:
+        """Note an attempt; return whether that is there. Its length comes last: until then there is nothing in the slot."""
+        length, text = noted(marks)
+        return self._write(slot, text, len(length)) and self._write(slot, length)
+
     def _write(self, slot: int, content: bytes, at: int = 0) -> bool:
         """Write a part of a slot; return whether it is there, if it is wanted."""
-        if not self._is_wanted:
+        if not self._is_wanted or os.getpid() != self._pid:
             return True
-        try:
-            os.pwrite(self._memory, content, slot * SLOT_BYTES + at)
-        except OSError:
-            # No memory for a page, for the moment. Better an attempt that is not guarded than a run that ends for it.
-            return False
+        start = slot * SLOT_BYTES + at
+        if self._notes is None or start >= len(self._notes):
+            try:
+                self._notes = self._make_room((slot // _SLOTS_AT_ONCE + 1) * _SLOTS_AT_ONCE * SLOT_BYTES)
+            except OSError:
+                # No memory, for the moment. Better an attempt that is not guarded than a run that ends for it.
+                return False
+        self._notes[start : start + len(content)] = content
         return True
+
+    def _make_room(self, size: int) -> mmap.mmap:
+        """Return so much of the memory, to be written to. There is some for all of it: to write where there is none is deadly.
+
+        Raises:
+            OSError: There is not.
+        """
+        import mmap  # here, as it is loaded while the guardian starts
+
+        os.posix_fallocate(self._memory, 0, size)
+        return mmap.mmap(self._memory, size)
 
     def _replace_guardian(self) -> None:
         if self._guardian is not None:

@@ -507,16 +507,16 @@ def test_what_it_cannot_read_does_not_keep_it_from_the_others(line: lifeline.Lif
 
 
 def test_what_there_was_no_memory_for_is_noted_later(line: lifeline.Lifeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.pwrite
+    real = os.posix_fallocate
 
     def refuse(*args: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", refuse)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
     attempt = line.begin((b"A=1",))
     assert known(line) == []
 
-    monkeypatch.setattr(os, "pwrite", real)
+    monkeypatch.setattr(os, "posix_fallocate", real)
     line.started(attempt, 4711, 99)
     assert known(line) == [((b"A=1",), 4711, {4711: 99}, False)]
     line.ended(attempt)
