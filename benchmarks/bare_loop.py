@@ -21,8 +21,8 @@ from typing import Any
 
 import msgspec
 
-NOTE_BYTES, LATER_BYTES = 130, 32
-"""As much as MiniFlow notes of a task for whoever ends it if the runner dies: before it starts it, and then."""
+MOST_UNTOLD = 16
+TO_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP
 DEFAULTED = tuple(sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})))
 
 
@@ -38,23 +38,28 @@ class Loop:
         (output / "status").mkdir(parents=True)
         self._statuses = str(output / "status")
         self._journal = os.open(output / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        self._notes = os.memfd_create("notes")
         self._first_status = ""
+        self._untold: list[bytes] = []
+        self._ended: list[str] = []
 
     def run(self, arguments: list[str], limit: int) -> bool:
         """Run the command with each; return whether all have exited with 0."""
         succeeded = 0
         left = iter(arguments)
         for argument in islice(left, limit):
-            self._write(self._start(argument))
+            self._start(argument)
         while self._running:
-            for descriptor, _ in self._epoll.poll():
+            found = self._epoll.poll(0)
+            if not found:
+                self._tell()
+                found = self._epoll.poll()
+            for descriptor, _ in found:
                 if descriptor in self._running:
                     succeeded += self._end(descriptor, next(left, None)) == 0
+        self._tell()
         return succeeded == len(arguments)
 
-    def _start(self, argument: str) -> bytes:
-        os.pwrite(self._notes, bytes(NOTE_BYTES), 0)
+    def _start(self, argument: str) -> None:
         resource.getrlimit(resource.RLIMIT_NOFILE)
         os.stat(self._command[1])
         os.getcwd()
@@ -77,31 +82,30 @@ class Loop:
         for descriptor in (stdout, stderr, exit_fd):
             self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
         self._running[exit_fd] = argument, pid, stdout, stderr
-        os.pwrite(self._notes, bytes(LATER_BYTES), 2)
-        return self._event("task.started", argument, pid=pid, argv=argv, start_time=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        self._event("task.started", argument, pid=pid, argv=argv, start_time=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
     def _end(self, exit_fd: int, following: str | None) -> int:
         argument, pid, stdout, stderr = self._running.pop(exit_fd)
         for descriptor in (stdout, stderr):
             os.read(descriptor, 65536)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        os.killpg(pid, signal.SIGTERM)
         info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
         assert info is not None, "its end was told"
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, 0)
+        with contextlib.suppress(OSError):  # nobody is left; or it is refused, by an older system
+            signal.pidfd_send_signal(exit_fd, signal.SIGTERM, None, TO_GROUP)
         for descriptor in (stdout, stderr, exit_fd):
             self._epoll.unregister(descriptor)
             os.close(descriptor)
-        os.pwrite(self._notes, bytes(2), 0)
         ended = {"state": "succeeded", "exit_status": 0, "reason": "exit", "duration_s": 0.012345, "attempts": 1}
-        started = self._start(following) if following is not None else b""
-        self._write(self._event("task.finished", argument, **ended) + started)
-        self._write_status(f"{self._statuses}/{argument}")
+        self._event("task.finished", argument, **ended)
+        self._ended.append(argument)
+        if following is not None:
+            self._start(following)
+        if len(self._untold) >= MOST_UNTOLD:
+            self._tell()
         status: int = info.si_status
         return status
 
-    def _event(self, name: str, argument: str, **more: Any) -> bytes:
+    def _event(self, name: str, argument: str, **more: Any) -> None:
         seconds, rest = divmod(time.time_ns(), 1_000_000_000)
         event = {
             "timestamp": f"2023-01-01T00:00:{seconds % 60:02d}.{rest // 1000:06d}Z",
@@ -114,11 +118,17 @@ class Loop:
             "attempt": 1,
             **more,
         }
-        return self._encode(event) + b"\n"
+        self._untold.append(self._encode(event) + b"\n")
 
-    def _write(self, lines: bytes) -> None:
-        os.write(self._journal, lines)
-        os.write(1, lines)
+    def _tell(self) -> None:
+        lines = b"".join(self._untold)
+        if lines:
+            os.write(self._journal, lines)
+            os.write(1, lines)
+        for argument in self._ended:
+            self._write_status(f"{self._statuses}/{argument}")
+        self._untold.clear()
+        self._ended.clear()
 
     def _write_status(self, path: str) -> None:
         if self._first_status:

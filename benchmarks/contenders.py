@@ -240,7 +240,7 @@ class BareLoop:
     name = "bare loop"
 
     def missing(self) -> str | None:
-        return None if hasattr(os, "pidfd_open") and hasattr(os, "memfd_create") else "this system has no pidfds"
+        return None if hasattr(os, "pidfd_open") else "this system has no pidfds"
 
     def version(self) -> str:
         return sys.version.split()[0]
