@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["dataclass", "field", "replace"]
 
 _OWN = "_own_fields"
+_UNCOMPILED = 20
+"""How many instances of a class are made without."""
 
 
 class _Missing:
@@ -111,18 +113,43 @@ def _dataclass(*, slots: bool, frozen: bool = False) -> Callable[[type], Any]:
 
 
 class _Init:
-    """A class's `__init__`, compiled when the first of its instances is made, or when somebody looks at it.
+    """A class's `__init__`, compiled when some of its instances were made, or when somebody looks at it.
 
-    Most of the time that a class takes is that, and of a command's classes it needs half.
+    Most of the time that a class takes is that: as much as to make a hundred instances without. A command makes many instances
+    of a few of its classes, one or two of others, and none of half of them.
     """
 
     def __init__(self, made: Any, fields: Mapping[str, _Field], frozen: bool) -> None:
-        self._parts = made, fields, frozen
+        self._made = made
+        self._fields = fields
+        self._frozen = frozen
+        self._uncompiled = _UNCOMPILED
 
     def __get__(self, instance: object, owner: type) -> Any:
-        made = self._parts[0]
-        init = made.__init__ = _compiled_init(*self._parts)
-        return init.__get__(instance, owner)
+        if instance is None or self._uncompiled == 0:
+            return self._compiled().__get__(instance, owner)
+        self._uncompiled -= 1
+        return lambda *args, **named: self._fill(instance, args, named)
+
+    def _compiled(self) -> Any:
+        init = self._made.__init__ = _compiled_init(self._made, self._fields, self._frozen)
+        return init
+
+    def _fill(self, instance: object, args: Sequence[Any], named: Mapping[str, Any]) -> None:
+        given = dict(zip(self._fields, args, strict=False))
+        is_sound = len(args) <= len(self._fields) and given.keys().isdisjoint(named) and self._fields.keys() >= named.keys()
+        given.update(named)
+        for name, each in self._fields.items():
+            value = given.get(name, each.default)
+            if value is _MISSING and each.default_factory is not _MISSING:
+                value = each.default_factory()
+            is_sound = is_sound and value is not _MISSING
+            given[name] = value
+        if not is_sound:
+            self._compiled()(instance, *args, **named)  # which says what is wrong
+            return
+        for name in self._fields:
+            getattr(self._made, name).__set__(instance, given[name])
 
 
 def _compiled_init(made: Any, fields: Mapping[str, _Field], frozen: bool) -> Any:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,37 @@ def test_they_look_like_dataclasses_from_outside(ours: Any, theirs: Any) -> None
         facts = [(f.name, f.type, f.default, f.default_factory, f.repr, f.compare, f.hash, f.init) for f in (one, other)]
         assert facts[0] == facts[1]
     assert dataclasses.asdict(ours(*arguments)) == dataclasses.asdict(theirs(*arguments))
+
+
+def test_the_first_instances_are_as_all_others() -> None:
+    ours, theirs = classes(values)[1], classes(dataclasses)[1]
+    for number in range(2 * values._UNCOMPILED):
+        for arguments, named in [
+            ((number,), {}),
+            ((number, ("a",), {"A": "b"}, "there", "name"), {}),
+            ((number, ("a",)), {"name": "n", "source": None}),
+            ((), {"name": "n", "x": number}),
+        ]:
+            assert dataclasses.astuple(ours(*arguments, **named)) == dataclasses.astuple(theirs(*arguments, **named))
+    first, second = (classes(values)[0](1) for _ in range(2))
+    assert first.env is not second.env
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [((), {}), ((1, 2, 3, 4, 5, 6), {}), ((1,), {"x": 2}), ((1,), {"z": 2}), ((), {"tags": ()})],
+    ids=["missing", "too many", "twice", "unknown", "missing by name"],
+)
+def test_what_is_wrong_is_said_alike_of_the_first_instance_and_of_others(
+    arguments: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    ours, theirs = classes(values)[1], classes(dataclasses)[1]
+    with pytest.raises(TypeError) as expected:
+        theirs(*arguments, **named)
+    for _ in range(2):
+        with pytest.raises(TypeError, match=re.escape(str(expected.value))):
+            ours(*arguments, **named)
+    assert ours(1).x == 1
 
 
 def test_fields_are_given_by_place_or_by_name_and_no_others() -> None:
