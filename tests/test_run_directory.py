@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 from miniflow import MiniFlowError, OutputError, RunResult, read_run, run_flow
-from miniflow.events import TaskFinished, TaskOutput, TaskStarted, format_timestamp
+from miniflow.events import OutputChunk, TaskFinished, TaskOutput, TaskStarted, format_timestamp
 from miniflow.executors import Attempt, Observer
 from miniflow.executors.local import LocalExecutor
 from miniflow.files import write_atomically
@@ -25,6 +25,7 @@ from miniflow.results import Outcome
 from miniflow.rundir import RunDir, create_run_dir
 from miniflow.sinks.json_lines import JsonRenderer
 from miniflow.sinks.run_directory import RunDirectorySink
+from miniflow.values import replace
 from tests.conftest import Space, events, only
 
 # One task for each way to end; with the retries, one event of each name.
@@ -649,6 +650,21 @@ def test_on_a_disk_that_is_full_each_of_two_events_told_together_counts_by_itsel
         assert states == {"a": "task.finished"}
     assert sink.record.tasks.keys() == states.keys()
     assert {path.name for path in run_dir.statuses.iterdir()} == states.keys() & {"a"}
+
+
+def test_a_log_that_was_removed_costs_the_ends_that_were_told_together_with_it_nothing(tmp_path: Path) -> None:
+    run_dir = create_run_dir(tmp_path, "x")
+    sink = RunDirectorySink(run_dir, JsonRenderer())
+    for task_id in ("a", "b"):
+        line = TaskOutput(1_000_000_000, "x", "r", task_id, 1, "stdout", "", False)
+        sink.emit(OutputChunk(line, "hello"))
+    run_dir.log("a").unlink()
+
+    with pytest.raises(OutputError, match=r"cannot write .*/logs/a\.jsonl: No such file or directory"):
+        sink.emit(ENDED, replace(ENDED, task_id="b"), replace(ENDED, task_id="c"))
+    sink.close()
+
+    assert {path.name for path in run_dir.statuses.iterdir()} >= {"b", "c"}
 
 
 def test_a_run_directory_that_disappears_ends_the_run_loudly(space: Space) -> None:

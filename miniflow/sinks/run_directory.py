@@ -108,7 +108,10 @@ class RunDirectorySink:
                 self._record.apply(event.fields)
             for event in there:
                 if type(event.item) is not TaskStarted:
-                    self._follow(event.item)
+                    try:
+                        self._follow(event.item)
+                    except OutputError as error:  # of one task, and the others are to have their statuses all the same
+                        first_error = first_error or error
             events = rest
         if first_error is not None:
             raise first_error
