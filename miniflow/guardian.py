@@ -97,15 +97,24 @@ def recall(memory: int) -> list[Guarded]:
         if not text:
             continue
         try:
-            pid, started, asked_at, *marks, _ = text.split(b"\0")
-            attempt = Guarded(tuple(marks))
-            if int(pid):
-                attempt.led_by(int(pid), int(started))
-            attempt.asked_at = int(asked_at) / _NS or None
+            leader, leader_started, asked_at, *marks, _ = text.split(b"\0")
         except ValueError:
-            continue  # written in part, which should not be; the others are to be ended all the same
+            continue  # which should not be; the others are to be ended all the same
+        attempt = Guarded(tuple(marks))
+        pid, started = _number(leader), _number(leader_started)
+        if pid and started:
+            attempt.led_by(pid, started)
+        attempt.asked_at = _number(asked_at) / _NS or None
         attempts.append(attempt)
     return attempts
+
+
+def _number(field: bytes) -> int:
+    """Return the number in a field; 0 if the runner was killed while it wrote that, and not all of it is there."""
+    try:
+        return int(field)
+    except ValueError:
+        return 0
 
 
 # --- looking for processes

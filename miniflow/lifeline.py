@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import mmap
 
 _SLOTS_AT_ONCE = 64
+"""How many more there is made room for when one more is needed."""
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")
 """What an interpreter may need to start. Nothing else of our environment: by what a run's tasks have in theirs, a guardian
 within a task, of a run within a run, would be taken for a part of the task, and ended before its time."""
@@ -41,8 +42,9 @@ class Lifeline:
         self._memory = -1
         """What the guardian reads once we have died; see `guardian.recall`. Kept from forks: theirs is not to be changed."""
         self._notes: mmap.mmap | None = None
-        """The same, as far as it has been written: several writes a task are no system calls."""
+        """The same, mapped as far as there is room for notes: several writes a task are no system calls."""
         self._pid = os.getpid()
+        """Who may write there: what is mapped is not kept from forks."""
         self._running: dict[Guarded, int] = {}
         """Each attempt that runs, and the slot where it is noted."""
         self._unnoted: set[Guarded] = set()

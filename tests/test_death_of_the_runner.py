@@ -499,11 +499,23 @@ def test_it_reads_what_was_noted_of_the_attempts_that_run(line: lifeline.Lifelin
 
 def test_what_it_cannot_read_does_not_keep_it_from_the_others(line: lifeline.Lifeline) -> None:
     attempts = [line.begin((b"A=%d" % number,)) for number in range(3)]
-    os.pwrite(line._memory, b"no", guardian.SLOT_BYTES + guardian.LEADER_AT)
+    os.pwrite(line._memory, b"\0\1", guardian.SLOT_BYTES)  # a length that no slot has
 
     assert [marks for marks, *_ in known(line)] == [(b"A=0",), (b"A=2",)]
     for attempt in attempts:
         line.ended(attempt)
+
+
+@pytest.mark.parametrize("length", [1, 8, 16, 20])
+def test_an_attempt_of_which_the_runner_died_while_it_noted_more_is_known_by_its_marks(
+    line: lifeline.Lifeline, length: int
+) -> None:
+    attempt = line.begin((b"A=1",))
+    os.pwrite(line._memory, guardian.noted_leader(4711, 99)[:length], guardian.LEADER_AT)
+    os.pwrite(line._memory, guardian.noted_request(12_345.678)[:length], guardian.ASKED_AT)
+
+    assert [marks for marks, *_ in known(line)] == [(b"A=1",)]
+    line.ended(attempt)
 
 
 def test_what_there_was_no_memory_for_is_noted_later(line: lifeline.Lifeline, monkeypatch: pytest.MonkeyPatch) -> None:
