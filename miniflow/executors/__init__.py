@@ -67,10 +67,13 @@ class Executor(Protocol):
         """
 
     def before_waiting(self, call: Callable[[], None], /) -> bool:
-        """Have something called that raises nothing: soon, but when nobody has anything to tell, before that is waited for.
+        """Have something called, once, as soon as no attempt has anything to tell: before the event loop waits for that.
+
+        Args:
+            call: Raises nothing. Takes the place of what is to be called already.
 
         Returns:
-            Whether it will be called. It may be impossible, and then nothing happens.
+            Whether it will be called, unless all is closed before. Where it is not known when that is, it never will.
         """
 
     def kill(self) -> None:
