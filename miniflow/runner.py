@@ -312,11 +312,11 @@ class _Run:
 
     def _perform(self, action: Action, group: anyio.abc.TaskGroup) -> None:
         if isinstance(action, Start):
-            self._reporter.catch_up()  # what it starts may look for that
             if self._is_stopping:
                 self._tell(NotStarted(action.task))
                 return
-            self._launching.append(action)
+            self._launching.append(action)  # first: if the rest cannot be told, it is given up with the others there
+            self._reporter.catch_up()  # what it starts may look for that
             if self._idle:
                 self._idle.pop().set()
             else:

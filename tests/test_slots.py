@@ -352,6 +352,37 @@ async def test_what_cannot_be_told_late_ends_the_run_as_well(project: Space, is_
     assert [event.name for event in seen] == ["run.started", "task.started", "task.finished", "run.finished"]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [ArithmeticError, OutputError])
+async def test_a_start_that_cannot_be_told_before_the_next_attempt_begins_ends_the_run(
+    project: Space, error: type[Exception]
+) -> None:
+    seen: list[Event] = []
+
+    async def work(attempt: Any, observer: Any) -> None:
+        try:
+            observer.started(1)
+            for _ in range(3):  # meanwhile the next one is to be begun with; on trio, perhaps, it was before
+                await anyio.lowlevel.checkpoint()
+            while FakeExecutor.calls:
+                FakeExecutor.calls.pop()()
+            await anyio.sleep_forever()
+        finally:
+            observer.ended(Outcome(143, stopped=True))
+
+    def raising(event: Event) -> None:
+        if isinstance(event, TaskStarted):
+            raise error("it cannot be told")
+
+    with anyio.fail_after(30), pytest.raises(error, match="it cannot be told"):
+        await run_fake(project, work, tasks=3, parallel=2, seen=seen, raising=raising)
+
+    ends = {event.task_id: event.name for event in seen if hasattr(event, "task_id")}
+    assert ends.keys() == {"t0", "t1", "t2"}
+    assert "task.started" not in ends.values()
+    assert seen[-1].name == "run.finished"
+
+
 class SlowToRead:
     """Scripts that have changed, and are so large that they are read in a thread; the run is cancelled meanwhile."""
 
