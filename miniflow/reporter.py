@@ -160,6 +160,7 @@ class Reporter:
         return TaskCancelled(*of_task, action.reason)
 
     def run_finished(self, state: EndState, exit_status: int, *, is_out_of_time: bool) -> None:
+        self.catch_up()  # it counts what has ended, and may fail
         error = None
         if self.error is not None:
             state, exit_status, error = "failed", 2, self._masked(str(self.error)) or type(self.error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -132,15 +133,22 @@ def test_nobody_is_signalled_by_the_number_of_a_leader_that_somebody_else_has_re
     assert led.is_member_gone(30 if way == "descriptor" else 0.1) == (way == "descriptor")
 
 
-def test_a_system_that_signals_no_groups_by_descriptors_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "outlives", "known"),
+    [(errno.EINVAL, False, False), (errno.EPERM, False, None), (errno.ESRCH, True, True)],
+    ids=["the system is too old", "it is forbidden for this one", "nobody is left"],
+)
+def test_whether_a_system_signals_groups_by_descriptors_is_seen_at_the_first(
+    monkeypatch: pytest.MonkeyPatch, error: int, outlives: bool, known: bool | None
+) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(22, "Invalid argument")
+        raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(group, "_takes_groups", None)
     monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
 
-    assert not Group(os.getpid(), 0).outlives_its_number
-    assert not Group(os.getpid(), 0).outlives_its_number
+    assert Group(os.getpid(), 0).outlives_its_number == outlives
+    assert group._takes_groups is known
 
 
 @pytest.mark.anyio

@@ -24,7 +24,11 @@ def _takes_groups_by(pidfd: int) -> bool:
         try:
             signal.pidfd_send_signal(pidfd, 0, None, _TO_GROUP)
             _takes_groups = True
-        except OSError:  # an old kernel, or a sandbox
+        except ProcessLookupError:  # somebody else has reaped it, and nobody is left
+            _takes_groups = True
+        except PermissionError:  # it runs as somebody else; or here is a sandbox
+            return False
+        except OSError:  # an old kernel
             _takes_groups = False
     return _takes_groups
 
