@@ -160,7 +160,10 @@ class Reporter:
         return TaskCancelled(*of_task, action.reason)
 
     def run_finished(self, state: EndState, exit_status: int, *, is_out_of_time: bool) -> None:
-        self.catch_up()  # it counts what has ended, and may fail
+        try:
+            self.catch_up()  # before it is counted what has ended
+        except Exception as failure:  # the end of the run is told all the same
+            self.keep(failure)
         error = None
         if self.error is not None:
             state, exit_status, error = "failed", 2, self._masked(str(self.error)) or type(self.error).__name__

@@ -11,8 +11,8 @@ import anyio.lowlevel
 import pytest
 
 import miniflow
-from miniflow import Event, OutputError, TaskFinished, TaskOutput, TaskStarted
-from miniflow.reporter import MOST_LATE
+from miniflow import Event, OutputError, RunFinished, TaskFinished, TaskOutput, TaskStarted
+from miniflow.reporter import MOST_LATE, Reporter
 from miniflow.results import Outcome
 from miniflow.runner import RunSetup, run_plan
 from miniflow.sinks import Sink
@@ -241,6 +241,16 @@ async def test_an_end_is_recorded_before_what_others_print_though_the_next_is_no
     assert told.index("t0") < told.index("t1")
 
 
+def refusing_starts(error: type[BaseException]) -> Callable[[Event], None]:
+    """Return somebody who cannot be told of a start."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, TaskStarted):
+            raise error("it cannot be told")
+
+    return tell
+
+
 class Together:
     """A sink that notes what it is told together."""
 
@@ -342,12 +352,8 @@ async def test_what_cannot_be_told_late_ends_the_run_as_well(project: Space, is_
         finally:
             observer.ended(Outcome(143, stopped=True))
 
-    def raising(event: Event) -> None:
-        if isinstance(event, TaskStarted):
-            raise error("it cannot be told")
-
     with anyio.fail_after(30), pytest.raises(error, match="it cannot be told"):
-        await run_fake(project, work, tasks=1, parallel=2, seen=seen, raising=raising)
+        await run_fake(project, work, tasks=1, parallel=2, seen=seen, raising=refusing_starts(error))
 
     assert [event.name for event in seen] == ["run.started", "task.started", "task.finished", "run.finished"]
 
@@ -370,17 +376,27 @@ async def test_a_start_that_cannot_be_told_before_the_next_attempt_begins_ends_t
         finally:
             observer.ended(Outcome(143, stopped=True))
 
-    def raising(event: Event) -> None:
-        if isinstance(event, TaskStarted):
-            raise error("it cannot be told")
-
     with anyio.fail_after(30), pytest.raises(error, match="it cannot be told"):
-        await run_fake(project, work, tasks=3, parallel=2, seen=seen, raising=raising)
+        await run_fake(project, work, tasks=3, parallel=2, seen=seen, raising=refusing_starts(error))
 
     ends = {event.task_id: event.name for event in seen if hasattr(event, "task_id")}
     assert ends.keys() == {"t0", "t1", "t2"}
     assert "task.started" not in ends.values()
     assert seen[-1].name == "run.finished"
+
+
+def test_the_end_of_a_run_is_told_though_what_was_late_cannot_be(project: Space) -> None:
+    seen: list[Event] = []
+    plan = miniflow.plan_flow({"name": "x", "tasks": [{"id": "a", "script": "hello.py"}]}, **project.directories)
+    sinks = [CallbackSink(seen.append), CallbackSink(refusing_starts(OutputError))]
+    reporter = Reporter(plan, "run", sinks, [])
+    reporter.start_late(0, 1, ("true",), 1, None)
+
+    reporter.run_finished("succeeded", 0, is_out_of_time=False)
+
+    assert [event.name for event in seen] == ["task.started", "run.finished"]
+    assert isinstance(seen[-1], RunFinished)
+    assert (seen[-1].state, seen[-1].error) == ("failed", "it cannot be told")
 
 
 class SlowToRead:

@@ -63,15 +63,12 @@ class Group:
     def signal(self, number: int) -> None:
         """Signal all that are in it; of a group whose leader was reaped, notice that nobody is."""
         try:
-            if self._pidfd is not None:
-                signal.pidfd_send_signal(self._pidfd, number, None, _TO_GROUP)
-                return
-            if not self._is_reaped:
+            if self._pidfd is None and not self._is_reaped:
                 # Somebody else may have reaped the leader; then its id may be anybody's, and must not be signalled.
                 os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            elif not self._is_there():
+            elif self._pidfd is None and not self._is_there():
                 return
-            os.killpg(self._pid, number)
+            self._send(number)
         except ProcessLookupError:
             self.may_have_members = self.may_have_members and not self._is_reaped
         except (ChildProcessError, PermissionError):
@@ -102,12 +99,15 @@ class Group:
         """Return whether it has members, if only zombies."""
         if self.may_have_members:
             try:
-                if self._pidfd is not None:
-                    signal.pidfd_send_signal(self._pidfd, 0, None, _TO_GROUP)
-                else:
-                    os.killpg(self._pid, 0)
+                self._send(0)
             except ProcessLookupError:
                 self.may_have_members = False
             except PermissionError:
                 pass
         return self.may_have_members
+
+    def _send(self, number: int) -> None:
+        if self._pidfd is not None:
+            signal.pidfd_send_signal(self._pidfd, number, None, _TO_GROUP)
+        else:
+            os.killpg(self._pid, number)

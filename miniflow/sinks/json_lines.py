@@ -27,6 +27,7 @@ class Rendered(msgspec.Struct, frozen=True):
 
 
 _MOST_KEPT = 64
+"""Events whose rendering is kept; more than are ever told together."""
 
 _encoder = msgspec.json.Encoder()
 _NO_MESSAGE = b'"message":""'

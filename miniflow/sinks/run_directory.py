@@ -7,7 +7,6 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,7 +21,6 @@ from miniflow.events import (
     TaskOutput,
     TaskRetrying,
     TaskReused,
-    TaskStarted,
 )
 from miniflow.files import close_kept, keep_from_forks, tick_ns, unwritten, write_atomically, writing
 from miniflow.journal import lock_journal, unlock
@@ -30,7 +28,6 @@ from miniflow.rundir import Record, RunDir
 from miniflow.sinks import Item
 from miniflow.sinks.json_lines import JsonRenderer, Rendered
 
-_lines_of = attrgetter("lines")
 _Looks: TypeAlias = tuple[int, int, int, int]
 
 
@@ -59,19 +56,15 @@ class RunDirectorySink:
     def emit(self, *items: Item) -> None:
         """See `Sink.emit`. What belongs in the journal is written there at once."""
         first_error: OutputError | None = None
-        events: list[Rendered] = []
-        rendered = list(map(self._renderer.render_item, items))
+        rendered = [self._renderer.render_item(item) for item in items]
         try:
-            for each in rendered:
-                if isinstance(each.item, Event) and not isinstance(each.item, TaskOutput):
-                    events.append(each)
             for each in rendered:
                 try:
                     self._log(each.item, each.lines)
                 except OutputError as error:  # raised below
                     first_error = first_error or error
         finally:  # a log that cannot be written is no reason to lose the truth
-            self._note(events)
+            self._note([each for each in rendered if isinstance(each.item, Event) and not isinstance(each.item, TaskOutput)])
         if first_error is not None:
             raise first_error
 
@@ -96,7 +89,7 @@ class RunDirectorySink:
         while events:
             there, rest = events, events[:0]
             try:
-                self._journal.append(events[0].lines if len(events) == 1 else b"".join(map(_lines_of, events)))
+                self._journal.append(events[0].lines if len(events) == 1 else b"".join([event.lines for event in events]))
             except OutputError as error:
                 first_error = first_error or error
                 missing = self._journal.missing_bytes
@@ -107,11 +100,10 @@ class RunDirectorySink:
             for event in there:
                 self._record.apply(event.fields)
             for event in there:
-                if type(event.item) is not TaskStarted:
-                    try:
-                        self._follow(event.item)
-                    except OutputError as error:  # of one task, and the others are to have their statuses all the same
-                        first_error = first_error or error
+                try:
+                    self._follow(event.item)
+                except OutputError as error:  # of one task, and the others are to have their statuses all the same
+                    first_error = first_error or error
             events = rest
         if first_error is not None:
             raise first_error
