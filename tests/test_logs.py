@@ -209,7 +209,7 @@ def raw_again(data: bytes, size: int) -> str:
     written = b""
     for text, partial in [*groups, *splitter.end()]:
         chunk = OutputChunk(TaskOutput(0, "f", "r", "a", 1, "stdout", "", partial=partial), text)
-        recorded = bytes(renderer.render(chunk)).splitlines()
+        recorded = bytes(renderer.render_item(chunk).lines).splitlines()
         events = [json.loads(line) for line in recorded]
         lines = [PrintedLine(message=event["message"], partial=event.get("partial", False)) for event in events]
         written += raw(PrintedLines("a", lines, recorded))

@@ -29,16 +29,16 @@ def chunk(text: str, *, partial: bool = False) -> OutputChunk:
 def test_as_json_the_lines_of_a_chunk_are_what_each_would_be_alone(text: str, partial: bool) -> None:
     together = chunk(text, partial=partial)
 
-    rendered = JsonRenderer().render(together)
+    rendered = JsonRenderer().render_item(together).lines
 
-    assert rendered == b"".join(JsonRenderer().render(event) for event in together.events())
+    assert rendered == b"".join(JsonRenderer().render_item(event).lines for event in together.events())
 
 
 @given(texts)
 def test_as_json_each_line_says_what_its_event_is(text: str) -> None:
     together = chunk(text)
 
-    lines = JsonRenderer().render(together).removesuffix(b"\n").split(b"\n")
+    lines = JsonRenderer().render_item(together).lines.removesuffix(b"\n").split(b"\n")
 
     assert [list(json.loads(line).items()) for line in lines] == [list(event.to_dict().items()) for event in together.events()]
 
@@ -53,7 +53,7 @@ def test_whatever_bytes_are_printed_they_become_lines_of_json(data: bytes) -> No
     splitter = LineSplitter()
     groups = [*splitter.feed(data), *splitter.end()]
 
-    rendered = b"".join(JsonRenderer().render(chunk(text)) for text, _ in groups)
+    rendered = b"".join(JsonRenderer().render_item(chunk(text)).lines for text, _ in groups)
 
     messages = [json.loads(line)["message"] for line in rendered.splitlines()]
     assert messages == data.removesuffix(b"\n").decode(errors="backslashreplace").split("\n") if data else messages == []
@@ -63,8 +63,8 @@ def test_an_event_that_is_equal_to_the_last_one_but_for_its_time_is_rendered_for
     renderer = JsonRenderer()
     first, second = (TaskOutput(AT_NS + n, "f", "r", "a", 1, "stdout", "x") for n in (0, 1_000))
 
-    assert renderer.render(first) != renderer.render(second)
-    assert renderer.render(second) == JsonRenderer().render(second)
+    assert renderer.render_item(first).lines != renderer.render_item(second).lines
+    assert renderer.render_item(second).lines == JsonRenderer().render_item(second).lines
 
 
 @pytest.mark.parametrize(("state", "level"), [("succeeded", "info"), ("cancelled", "warning"), ("failed", "error")])
@@ -73,4 +73,4 @@ def test_a_task_that_failed_is_an_error_and_one_that_was_stopped_a_warning(
 ) -> None:
     event = TaskFinished(AT_NS, "f", "r", "a", 1, state, 1, "exit", None, None, 0.5, 1)
 
-    assert json.loads(JsonRenderer().render(event))["level"] == level
+    assert json.loads(JsonRenderer().render_item(event).lines)["level"] == level

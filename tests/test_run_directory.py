@@ -117,7 +117,7 @@ def test_a_task_log_holds_its_life_cycle_and_every_line_it_printed(project: Spac
 def test_a_part_of_a_long_line_says_so() -> None:
     event = TaskOutput(1_700_000_000_123_456_789, "f", "r", "a", 1, "stdout", "x", partial=True)
 
-    assert JsonRenderer().render(event) == (
+    assert JsonRenderer().render_item(event).lines == (
         b'{"timestamp":"2023-11-14T22:13:20.123456Z","level":"info","event":"task.output","message":"x","flow":"f",'
         b'"run_id":"r","task_id":"a","attempt":1,"stream":"stdout","partial":true}\n'
     )
@@ -619,7 +619,7 @@ def test_on_a_disk_that_is_full_each_of_two_events_told_together_counts_by_itsel
     run_dir = create_run_dir(tmp_path, "x")
     renderer = JsonRenderer()
     sink = RunDirectorySink(run_dir, renderer)
-    ended, begun = renderer.render(ENDED), renderer.render(BEGUN)
+    ended, begun = renderer.render_item(ENDED).lines, renderer.render_item(BEGUN).lines
     lengths = {"all of one": len(ended), "and a byte": len(ended) + 1, "all but a byte": len(ended) + len(begun) - 1}
     left = room if isinstance(room, int) else lengths[room]
     is_full = False

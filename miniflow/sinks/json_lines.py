@@ -51,10 +51,6 @@ class JsonRenderer:
         """By the identity of the item."""
         self._has_chunk = False
 
-    def render(self, item: Item) -> bytes | bytearray:
-        """Return the lines of an event, or of a chunk of output."""
-        return self.render_item(item).lines
-
     def render_item(self, item: Item) -> Rendered:
         """Return all that is known of an event, or of a chunk of output."""
         known = self._kept.get(id(item))
